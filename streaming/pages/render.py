@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import Self
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
 
 import jinja2
 from aiohttp import web
@@ -86,9 +86,13 @@ def link(request: web.Request, path: str, **query: str) -> str:
 
 
 def _in_language(request: web.Request, code: str) -> str:
-    """Return this page in another language: without its path, which anybody may have written."""
+    """Return this page in another language: without its path, which anybody may have written; of
+    an answer to a form, whose address shows nothing, the page that the form belongs to."""
     others = [(key, value) for key, value in request.query.items() if key != "lang"]
-    return f"?{urlencode([*others, ('lang', code)])}"
+    path = ""
+    if request.method == "POST" and request.path.startswith("/copies/"):
+        path = f"/copies/{quote(request.match_info.get('secret', 'new'), safe='')}"
+    return f"{path}?{urlencode([*others, ('lang', code)])}"
 
 
 def _hidden_fields(request: web.Request) -> list[tuple[str, str]]:

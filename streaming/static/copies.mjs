@@ -2,15 +2,16 @@
 const $ = (/** @type {string} */ id) => /** @type {HTMLInputElement} */ (document.getElementById(id));
 const state = $("state");
 const LOOK_MS = 3000;
+const TIMEOUT_MS = 15_000;
 
 /** @param {string} address of the order */
 async function look(address) {
   try {
-    const answer = await fetch(address, { headers: { Accept: "application/json" } });
+    const answer = await fetch(address, { headers: { Accept: "application/json" }, signal: AbortSignal.timeout(TIMEOUT_MS) });
     if (answer.ok) {
       const order = await answer.json();
       const moved = order.state !== state.dataset.state || order.received !== Number(state.dataset.received);
-      if (moved) return location.reload();
+      if (moved) return location.replace(state.dataset.page ?? ""); // an answer to a form, loaded again, sends it again
       const bar = state.querySelector("progress");
       if (bar) {
         bar.value = order.hashed_bytes;

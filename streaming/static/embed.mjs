@@ -19,6 +19,10 @@ let refused = "";
 const notice = document.getElementById("notice"); // the server's words where the moment asked for cannot be shown
 
 async function ask() {
+  if (player.rests) { // nobody looks
+    setTimeout(ask, ASK_MS);
+    return;
+  }
   try {
     const answer = await fetch(`/api/v1/stations/${told.station}?lang=${told.lang}`, { signal: AbortSignal.timeout(ASK_MS * 2) });
     const came = performance.now();

@@ -1,7 +1,7 @@
 // Where people go: to a moment, to live, to a gap; said in words, also why not.
 import * as moments from "./moment.mjs";
 import { toast } from "./notices.mjs";
-import { clock, say, told } from "./text.mjs";
+import { clock, number, say, told } from "./text.mjs";
 import { player, server } from "./watching.mjs";
 
 /** @import { Outage } from "./outages.mjs" */
@@ -50,7 +50,8 @@ export function seek(wanted) {
   going.refused = null;
   const { empty } = player;
   player.seek(wanted);
-  toast(player.live ? say(empty ? "noPictureNow" : "isLive") : say("jumped", { time: clock(wanted) }));
+  const shown = clock(player.now); // at the end of the window a little later than asked
+  toast(player.live ? say(empty ? "noPictureNow" : "isLive") : say("jumped", { time: shown }));
   return "";
 }
 
@@ -65,7 +66,7 @@ export function toggle() {
   going.refused = null;
   if (player.paused) player.play();
   else player.pause();
-  toast(player.paused ? say("paused", { time: clock(player.now) }) : say(player.live ? "isLive" : "play"));
+  toast(player.paused ? say("paused", { time: clock(moment()) }) : say(player.live ? "isLive" : "play"));
 }
 
 /**
@@ -83,5 +84,5 @@ export function toGap(outages, direction) {
 /** @param {number} rate */
 export function speed(rate) {
   player.setRate(rate);
-  toast(say("speed", { rate }));
+  toast(say("speed", { rate: number(rate) }));
 }

@@ -6,6 +6,7 @@ const words = JSON.parse($("words").textContent);
 const WAIT_MS = 120; // after a letter, for the next one
 const RENEW_MS = 15_000;
 const SHOWN = 8;
+const TIMEOUT_MS = 15_000;
 const field = input("q");
 const list = $("found");
 const count = $("count");
@@ -34,6 +35,7 @@ function element(name, ...children) {
 
 function close() {
   list.hidden = true;
+  list.replaceChildren(); // what nobody sees cannot be chosen
   field.ariaExpanded = "false";
   choose(-1);
 }
@@ -67,7 +69,7 @@ async function search() {
   }
   try {
     const parameters = new URLSearchParams({ q: query, limit: String(SHOWN), lang: words.lang });
-    const answer = await fetch(`/api/v1/stations?${parameters}`);
+    const answer = await fetch(`/api/v1/stations?${parameters}`, { signal: AbortSignal.timeout(TIMEOUT_MS) });
     if (!answer.ok) return;
     const found = await answer.json();
     if (turn === asked) show(found);
@@ -106,6 +108,7 @@ field.addEventListener("input", () => {
 field.addEventListener("blur", close);
 field.addEventListener("keydown", (event) => {
   if (event.key === "Escape") close();
+  else if (event.key === "ArrowDown" && list.hidden) search();
   else if (event.key === "ArrowDown") choose(chosen + 1);
   else if (event.key === "ArrowUp") choose(chosen - 1);
   else if (event.key === "Enter" && chosen >= 0) location.href = here(selected(), "a link");
@@ -126,7 +129,7 @@ async function pageOfNow() {
   const query = new URLSearchParams(location.search);
   const own = mine();
   if (own.length) query.set("mine", own.join(","));
-  const answer = await fetch(`/?${query}`);
+  const answer = await fetch(`/?${query}`, { signal: AbortSignal.timeout(TIMEOUT_MS) });
   if (!answer.ok) throw new Error(String(answer.status));
   return new DOMParser().parseFromString(await answer.text(), "text/html");
 }
@@ -190,7 +193,8 @@ async function replaced(old, fresh) {
   const list = came && document.importNode(came, true);
   const images = [...(list?.querySelectorAll("img") ?? [])];
   for (const image of images) image.loading = "eager";
-  await Promise.allSettled(images.map((image) => image.decode()));
+  const late = new Promise((done) => { setTimeout(done, TIMEOUT_MS); });
+  await Promise.race([Promise.allSettled(images.map((image) => image.decode())), late]);
   return () => {
     old.querySelector("ul")?.remove();
     if (list) old.append(list);
@@ -281,6 +285,6 @@ if (near && navigator.geolocation) {
       const query = new URLSearchParams(carried);
       query.set("near", [coords.latitude, coords.longitude].map((one) => one.toFixed(3)).join(","));
       location.href = `/?${query}`;
-    }, () => { hint.textContent = words.nowhere; });
+    }, () => { hint.textContent = words.nowhere; }, { timeout: 20_000, maximumAge: 600_000 }); // else some wait for ever
   });
 }

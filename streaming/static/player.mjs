@@ -13,6 +13,7 @@ const BEHIND_MS = 8000; // an angle further back than this is not waited for in 
 const LATE_MS = 8000; // and two segments: live is no further behind the newest footage
 const TRUE_MS = 20_000; // what is further back is not live, whatever was pressed
 const COMES_MS = 1000; // bytes that came since then are what is waited for
+const SLEPT_MS = 10_000; // without a look at the clock: the page, or its machine, slept
 const LOOK_MS = 6000; // how long the reserve is looked at
 const RESERVE = { least: 500, most: 6000, more: 800, less: 5 }; // ms; less a second
 
@@ -46,6 +47,7 @@ export class Player {
     this.since = 0; // when all began to wait
     this.refused = false; // the browser wants a person to press play
     this.rests = false; // nobody sees or hears anything
+    this.ticked = { at: performance.now(), moment: 0 }; // the last look at the clock
     this.onTick = () => {};
     this.onStall = () => {};
     this.onOld = () => {}; // the window left the moment behind
@@ -105,6 +107,7 @@ export class Player {
       this.goLive();
       return;
     }
+    this.look();
     this.begun = true;
     this.live = false;
     this.settled = true;
@@ -188,13 +191,21 @@ export class Player {
     this.onOld();
   }
 
+  // Who watches back in time goes on where he was when the page slept, as while another one was there.
+  look() {
+    const at = performance.now();
+    if (!this.live && at - this.ticked.at > SLEPT_MS) this.clock.set(this.ticked.moment);
+    this.ticked = { at, moment: this.now };
+  }
+
   tick() {
+    this.look();
     if (this.unseen) {
       this.rest();
       return;
     }
     if (this.rests) this.wake();
-    if (this.live && !this.settled) this.settle();
+    if ((this.live || this.begun) && !this.settled) this.settle(); // also where it was paused before
     if (this.settled) {
       if (!this.live && !this.paused) this.keepIn();
       const moment = this.now;

@@ -8,7 +8,8 @@ const KEPT_MS = 600_000; // of what lies behind the clock
 const RETRY_MS = [500, 1000, 2000, 4000];
 const MISS_MS = [250, 400, 700, 1000, 2000]; // pauses while there is no new segment
 const TIMEOUT_MS = 8000;
-const LATE_MS = 5000; // when no segment is listed for so long, the camera is out
+const LATE_MS = 5000; // when no segment is listed for so long, the camera is out;
+const OVERDUE_MS = 2000; // where segments are long, when the next one should have been there for so long
 const EDGE_MS = 3000; // what is so near to the end of the window is gone before it was loaded
 const FIRST_LAG_MS = 300; // from the end of a segment until it is listed; learned
 
@@ -143,20 +144,29 @@ export class Listing {
    * @param {number} moment that is in no segment
    */
   gapAt(moment) {
-    const { segments, live, until, end } = this;
+    const { segments, live, until, end, target } = this;
     if ((segments.at(-1)?.at ?? Infinity) > moment) return true;
-    return live ? until > end + LATE_MS : moment < until;
+    return live ? until > end + Math.max(LATE_MS, target * 1000 + OVERDUE_MS) : moment < until;
   }
 
-  /** @param {number} moment */
+  /**
+   * Learns what was recorded around a moment. What the window left behind before there was an answer
+   * is refused like what was never recorded: then it is asked what is there of the rest.
+   * @param {number} moment
+   */
   async stretch(moment) {
-    const from = Math.max(Math.floor(moment / CELL_MS) * CELL_MS, Math.ceil(this.oldest));
     const to = (Math.floor(moment / CELL_MS) + 1) * CELL_MS;
-    const now = this.server.now();
-    if (from < now) this.add(await this.insist(`?from=${from}&to=${to}`));
-    this.from ||= from;
-    this.until = Math.min(to, now);
-    this.live = to > now;
+    for (;;) {
+      const now = this.server.now();
+      const from = Math.max(Math.floor(moment / CELL_MS) * CELL_MS, Math.ceil(this.oldest));
+      const piece = from < Math.min(now, to) ? await this.insist(`?from=${from}&to=${to}`) : [];
+      if (!piece.length && !this.closed && from < Math.min(to, this.oldest - EDGE_MS)) continue;
+      this.add(piece);
+      this.from ||= from;
+      this.until = Math.min(to, now);
+      this.live = to > now;
+      return;
+    }
   }
 
   /**
@@ -237,12 +247,13 @@ export class Listing {
   async refresh() {
     const piece = await this.fetch("");
     const last = this.segments.at(-1);
+    const known = last ? last.end : this.until; // of a camera that was out nothing may be listed yet
     const asked = this.server.now();
-    if (last && piece.length && piece[0].no > last.no + 1) { // away for longer than it holds
+    if (piece.length && (last ? piece[0].no > last.no + 1 : piece[0].at > known)) { // away for longer than it holds
       const to = Math.ceil(piece[0].at);
-      const from = Math.max(Math.floor(last.end), to - CELL_MS, Math.ceil(this.oldest));
+      const from = Math.max(Math.floor(known), to - CELL_MS, Math.ceil(this.oldest));
       const between = to > from ? await this.fetch(`?from=${from}&to=${to}`) : [];
-      if (from > last.end) {
+      if (from > known) {
         this.segments = [];
         this.from = Math.min(from, to);
       }

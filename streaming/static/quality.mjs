@@ -11,6 +11,8 @@ import { cameWith, link, player } from "./watching.mjs";
 /** @import { Angle } from "./angle.mjs" */
 
 const LOOK_MS = 1000;
+const LEARN_MS = 30_000; // until a second stream that was not found is looked for again
+const TIMEOUT_MS = 15_000;
 const PICTURE_SHARE = 0.7; // of the link, for single pictures
 const LONGEST_STRIDE = 15; // segments
 
@@ -35,20 +37,26 @@ export class Quality {
     } else if (saving() && figures.length > 1) this.chooser.level = { main: "full", others: "off" };
     player.onStall = () => this.chooser.stalled();
     $("video").addEventListener("click", () => this.choose("video"));
-    for (const one of this.all) if (one.camera.low) this.#learn(one);
+    for (const one of this.all) if (one.camera.low && canFeed()) this.#learn(one);
     this.apply();
     setInterval(() => this.look(), LOOK_MS);
   }
 
-  /** @param {One} one */
+  /**
+   * Finds the second stream of a camera, once it is recorded and the server answers.
+   * @param {One} one
+   */
   async #learn(one) {
     try {
-      const answer = await fetch(`${one.full}all.m3u8`);
+      const answer = await fetch(`${one.full}all.m3u8`, { signal: AbortSignal.timeout(TIMEOUT_MS) });
       const [least, ...more] = variants(await answer.text()).filter(({ uri }) => /(^|\/)index\.m3u8$/.test(uri));
-      if (!more.length) return;
-      one.low = new URL(least.uri.replace(/index\.m3u8$/, ""), new URL(one.full, location.href)).pathname;
-      one.lowBits = least.bits;
-    } catch { /* then it has one stream */ }
+      if (more.length) {
+        one.low = new URL(least.uri.replace(/index\.m3u8$/, ""), new URL(one.full, location.href)).pathname;
+        one.lowBits = least.bits;
+        return;
+      }
+    } catch { /* asked again */ }
+    setTimeout(() => this.#learn(one), LEARN_MS);
   }
 
   /** @param {"auto" | "saving" | "video"} wanted */

@@ -43,9 +43,9 @@ export class DayRecord {
     }
     const now = this.server.now();
     const since = this.known ? Math.max(from, Math.floor(this.known / MINUTE_MS) * MINUTE_MS - OVERLAP_MS) : from;
-    const until = Math.min(to, Math.ceil((now + 5000) / MINUTE_MS) * MINUTE_MS);
-    if (since >= Math.min(now, until)) return;
-    const query = new URLSearchParams({ from: String(since), to: String(until), lang });
+    const asks = Math.min(to, Math.ceil((now + 5000) / MINUTE_MS) * MINUTE_MS);
+    if (since >= Math.min(now, asks)) return;
+    const query = new URLSearchParams({ from: String(since), to: String(asks), lang });
     try {
       const answer = await fetch(`/api/v1/stations/${this.station}/timeline?${query}`, { signal: AbortSignal.timeout(TIMEOUT_MS) });
       const came = performance.now();
@@ -58,7 +58,9 @@ export class DayRecord {
       this.complete = data.complete && this.whole;
       this.words = data.words;
       for (const camera of data.cameras) this.merge(camera, since);
-      this.known = data.complete && !this.whole ? 0 : Math.min(to, data.now_ms);
+      const until = Math.min(to, data.now_ms);
+      if (data.complete) this.known = this.whole ? until : 0;
+      else if (!this.whole) this.known = until; // else it is asked for from where all was said
     } catch {
       this.away = true;
     }

@@ -149,6 +149,10 @@ let asking = 0;
 let moved = -Infinity; // when it was asked what moves
 async function ask() {
   clearTimeout(asking);
+  if (player.rests) { // nobody looks
+    asking = setTimeout(ask, RECORD_MS);
+    return;
+  }
   day = text.zone.dayOf(moment());
   await record.load(...day, told.lang);
   lists.show(server.now());

@@ -176,6 +176,7 @@ export class Timeline {
 
   keys() {
     this.track.addEventListener("keydown", (event) => {
+      if (event.ctrlKey || event.altKey || event.metaKey) return; // the browser's own
       const by = KEYS[event.key] * (event.shiftKey && event.key.startsWith("Arrow") ? 12 : 1);
       if (by) this.go(this.view.moment + by);
       else if (event.key === "Home") this.go(Math.max(this.record.first ?? 0, this.bounds()[0]));

@@ -30,12 +30,13 @@ export class Zone {
 
   /**
    * Returns the moment of a local time; of a time that comes twice, the first; of one that never
-   * comes, the moment an hour away from it.
+   * comes, the moment an hour away from it; NaN of what is none, as of an empty field.
    * @param {string} date as 2026-11-29
    * @param {string} time as 14:22 or 14:22:07
    */
   utc(date, time) {
     const asked = Date.parse(`${date}T${time.length === 5 ? `${time}:00` : time}Z`);
+    if (Number.isNaN(asked)) return NaN;
     let found = asked;
     for (let n = 0; n < 3; n += 1) {
       const at = this.local(found);

@@ -196,6 +196,48 @@ test("a page that nobody sees or hears loads nothing, and is live again when som
   assert.equal(did.at(-1), "follow");
 });
 
+test("live that is paused while it loads shows where it is, and stands there", () => {
+  const player = playing({ now: () => UTC0 + 600_000 }, 3_600_000);
+  const listing = { live: true, end: 0, target: 2, opened: false };
+  player.angles = [{
+    wanted: true, active: true, state: "waits", behindMs: 2400, video: { muted: true }, listing, waited: 0, follow() {}, nextReady: () => Infinity,
+  }];
+  player.goLive();
+  player.tick();
+  player.pause();
+  Object.assign(listing, { opened: true, end: UTC0 + 599_000 });
+  player.tick();
+  assert.equal(player.settled, true, "else it would say that it loads for ever");
+  assert.equal(player.now, UTC0 + 599_000 - 2400);
+  assert.deepEqual([player.clock.moving, player.live], [false, false]);
+});
+
+test("who watches back in time goes on where he was when the page or its machine slept, or goes where he wants", () => {
+  const own = performance.now;
+  const player = playing({ now: () => UTC0 + 3_600_000 }, 3_600_000);
+  player.angles = [{ wanted: true, active: true, state: "plays", behindMs: 2400, video: { muted: true }, listing: null, waited: 0, follow() {} }];
+  const sleeps = (ms) => {
+    const woke = performance.now() + ms;
+    performance.now = () => woke;
+  };
+  const moment = UTC0 + 600_000;
+  player.seek(moment);
+  sleeps(50);
+  player.tick();
+  assert.equal(player.now, moment + 50);
+  sleeps(300_000); // another page was looked at, and the clock of the browser went on
+  player.tick();
+  assert.equal(player.now, moment + 50);
+  sleeps(300_000);
+  player.seek(moment + 5000);
+  assert.equal(player.now, moment + 5000);
+  player.live = true; // live goes on with what happens
+  sleeps(300_000);
+  player.look();
+  assert.equal(player.now, moment + 305_000);
+  performance.now = own;
+});
+
 test("what the window left behind while it was paused is not played: the first moment that can be", () => {
   const server = { at: UTC0 + 3_600_000, now: () => server.at };
   const player = playing(server, 3_600_000);

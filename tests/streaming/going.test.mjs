@@ -13,6 +13,7 @@ class Element extends EventTarget {
   dataset = {};
   hidden = false;
   textContent = "";
+  style = {};
   #classes = new Set();
   classList = {
     add: (one) => this.#classes.add(one), remove: (one) => this.#classes.delete(one),
@@ -47,6 +48,7 @@ const going = await import("../../streaming/static/going.mjs");
 const { address } = await import("../../streaming/static/share.mjs");
 const { Lists } = await import("../../streaming/static/lists.mjs");
 const { Shown } = await import("../../streaming/static/shown.mjs");
+const { Timeline } = await import("../../streaming/static/timeline.mjs");
 const { Screen } = await import("../../streaming/static/screen.mjs");
 clearInterval(player.ticking);
 
@@ -120,6 +122,21 @@ test("from a moment that is none, ten seconds back are ten seconds ago", () => {
   assert.match(going.seek(server.now() + HOUR), /^future/);
 });
 
+test("live that is paused while it loads is not said to be paused in 1970", () => {
+  player.clock.set(0);
+  asked("");
+  going.toggle();
+  assert.equal(player.paused, true);
+  assert.equal(said(), `paused ${text.clock(server.now())}`);
+});
+
+test("at the end of the window the moment that is shown is said, not the one asked for", () => {
+  const asks = server.now() - told.rewind_ms + 3000;
+  assert.equal(going.seek(asks), "");
+  assert.ok(player.now > asks + 5000);
+  assert.equal(said(), `jumped ${text.clock(player.now)}`);
+});
+
 test("to the gap before and the one after, some seconds before each; where there is none that is said", () => {
   asked("?t=2026-11-29T09:00:00Z");
   const outages = ["08:30", "09:10"].map((at) => ({ from: Date.parse(`2026-11-29T${at}:00Z`) }));
@@ -178,4 +195,28 @@ test("controls fade on the whole screen only; a tap hides them, another shows th
   assert.equal(idle(), true);
   stage.dispatchEvent(new Event("pointermove"));
   assert.equal(idle(), false);
+});
+
+test("on the timeline, too, keys with Ctrl, Alt or Command are the browser's: its zoom, its way back", () => {
+  globalThis.ResizeObserver = class { observe() {} };
+  const parts = Object.fromEntries(["#track", "#ticks", "#needle", "#mark"].map((id) => [id, new Element()]));
+  const page = Object.assign(new Element(), { querySelector: (id) => parts[id], querySelectorAll: () => [] });
+  const went = [];
+  const timeline = new Timeline(page, { angles: new Map(), first: null }, [], {
+    seek: (at) => went.push(at), bounds: () => [NOW - 9 * HOUR, NOW], oldest: () => NOW - 2 * HOUR, hover() {}, select() {},
+  });
+  timeline.show(NOW - HOUR);
+  const press = (key, more = {}) => {
+    const event = Object.assign(new Event("keydown", { cancelable: true }), { key, ...more });
+    parts["#track"].dispatchEvent(event);
+    return event.defaultPrevented;
+  };
+  for (const more of [{ ctrlKey: true }, { altKey: true }, { metaKey: true }]) {
+    for (const key of ["ArrowLeft", "Home", "+", "=", "-"]) assert.equal(press(key, more), false, key);
+  }
+  assert.deepEqual([went, timeline.view.chosen], [[], null]);
+  assert.equal(press("ArrowLeft"), true);
+  assert.equal(press("+"), true);
+  assert.deepEqual(went, [NOW - HOUR - 5000]);
+  assert.notEqual(timeline.view.chosen, null);
 });

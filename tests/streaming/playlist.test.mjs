@@ -139,3 +139,58 @@ test("who was away for hours knows nothing of the time between, and says nothing
   assert.equal(one.covers(UTC0 + 2_400_000), true);
   assert.equal(one.segments[0].no, 1200);
 });
+
+test("what left the window while its playlist was waited for is asked for anew: nobody says of the rest that nothing was recorded", async () => {
+  const { time, one } = listing(UTC0 + 3_700_000);
+  const asked = [];
+  const waits = [20_000, 100]; // the network was away at first
+  one.fetch = async (query) => {
+    const from = Number(/from=(\d+)/.exec(query)[1]);
+    asked.push(from - UTC0);
+    time.server += waits[asked.length - 1];
+    return from < time.server - one.rewindMs ? [] : pieces(61, 200); // 404 of what is before the window
+  };
+  const moment = UTC0 + 125_000;
+  await one.stretch(moment);
+  assert.deepEqual(asked, [103_000, 123_000]);
+  assert.equal(one.at(moment).no, 62);
+  assert.equal(one.covers(moment), true);
+});
+
+test("a stretch that left the window whole is not asked for without end", async () => {
+  const { time, one } = listing(UTC0 + 4_190_000);
+  let asked = 0;
+  one.fetch = async () => {
+    asked += 1;
+    time.server += 20_000;
+    return [];
+  };
+  await one.stretch(UTC0 + 595_000);
+  assert.equal(asked, 1);
+  assert.equal(one.covers(UTC0 + 595_000), false);
+});
+
+test("of a camera that was out, what was recorded while the page was away is asked for, too", async () => {
+  const { time, one } = listing(UTC0 + 60_000);
+  Object.assign(one, { from: UTC0 + 60_000, until: UTC0 + 60_000, live: true, opened: true });
+  time.server = UTC0 + 360_000;
+  const asked = [];
+  one.fetch = async (query) => {
+    asked.push(query);
+    return query ? pieces(50, 115) : pieces(165, 15);
+  };
+  await one.refresh();
+  assert.deepEqual(asked, ["", `?from=${UTC0 + 60_000}&to=${UTC0 + 330_000}`]);
+  assert.equal(one.at(UTC0 + 200_000)?.no, 100, "it is no gap");
+  await one.refresh();
+  assert.equal(asked.length, 3, "once");
+});
+
+test("a camera with long segments is not out while its next one is being recorded", () => {
+  const { one } = listing();
+  one.add([{ no: 0, run: 1, at: UTC0, end: UTC0 + 8000, seconds: 8 }]);
+  Object.assign(one, { from: UTC0, live: true, target: 8, until: UTC0 + 16_900 });
+  assert.equal(one.gapAt(UTC0 + 8500), false);
+  one.until = UTC0 + 18_100;
+  assert.equal(one.gapAt(UTC0 + 8500), true);
+});

@@ -11,6 +11,7 @@ from streaming.http.assets import HERE, address, assets, imported
 SCRIPTS = {p.name: p.read_text() for p in sorted((HERE / "static").glob("*.mjs"))}
 TEMPLATES = {p.name: p.read_text() for p in (HERE / "templates").glob("*.html")}
 ASKED = re.compile(r'type="module" src="\{\{ static\("(\w+\.mjs)"\)')
+ASKS = re.compile(r"\bawait fetch\((.*?)\);", re.S)
 COMMENTED = re.compile(r"\s*(//|/\*.*\*/$|/\*\*$|\*)")
 PAGES = sorted({name for text in TEMPLATES.values() for name in ASKED.findall(text)})
 
@@ -39,6 +40,13 @@ def test_scripts_are_sent_without_lines_of_comment_and_with_all_else() -> None:
         assert all(line.count("`") % 2 == 0 for line in text.splitlines()), name
         lines = [line for line in text.splitlines() if not COMMENTED.match(line)]
         assert [line for line in sent.splitlines() if not COMMENTED.match(line)] == lines, name
+
+
+def test_no_script_waits_for_ever_for_an_answer() -> None:
+    # what a network that went away swallowed is never answered, and never fails by itself
+    calls = [(name, call) for name, text in SCRIPTS.items() for call in ASKS.findall(text)]
+    assert len(calls) > 8
+    assert [(name, call) for name, call in calls if "signal: " not in call] == []
 
 
 def test_a_page_for_a_slow_link_is_small() -> None:

@@ -8,6 +8,7 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+from aiohttp.test_utils import make_mocked_request
 from babel.messages.extract import extract_from_dir
 from babel.messages.frontend import parse_mapping_cfg
 from babel.messages.pofile import read_po
@@ -32,6 +33,7 @@ from storage.catalogue.rows import ArchivedRow
 from storage.records import GapCause
 from streaming.api.timeline import _removal
 from streaming.http.negotiation import accepted
+from streaming.pages.render import _in_language
 from tests.support.repository import ROOT
 
 
@@ -306,3 +308,21 @@ def test_a_recording_that_was_removed_says_so_in_words() -> None:
     said = _removal(gone, "Asia/Almaty", "en")
     assert said["words"] == "removed on 30.11.2026 05:53 UTC+5 (kept for 45 days)"
     assert said["removed_reason"] == "kept for 45 days"
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "secret", "address"),
+    [
+        ("GET", "/copies/abc?lang=kk", "abc", "?lang=ru"),
+        ("GET", "//evil.example/x?q=1", None, "?q=1&lang=ru"),
+        ("POST", "/copies/abc/email?lang=kk", "abc", "/copies/abc?lang=ru"),
+        ("POST", "/copies/%2F%2Fevil/pay/x", "//evil", "/copies/%2F%2Fevil?lang=ru"),
+        ("POST", "/about", None, "?lang=ru"),
+        ("POST", "/copies/quotes", None, "/copies/new?lang=ru"),
+    ],
+)
+def test_an_answer_to_a_form_has_links_to_other_languages_that_lead_somewhere(
+    method: str, path: str, secret: str | None, address: str
+) -> None:
+    match = {} if secret is None else {"secret": secret}
+    assert _in_language(make_mocked_request(method, path, match_info=match), "ru") == address

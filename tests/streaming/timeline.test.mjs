@@ -158,6 +158,32 @@ test("what the catalogue did not say of a day is asked for again once it answers
   assert.deepEqual(asked.map((ms) => ms === 0), [true, false, false, true, false, false]);
 });
 
+test("what was not said while the catalogue was away for long is asked for again, too", async (t) => {
+  let own = 0;
+  const record = new DayRecord("s", new ServerClock(DAY0 + 12 * HOUR, 0, () => own));
+  const asked = [];
+  let complete = true;
+  t.mock.method(globalThis, "fetch", async (address) => {
+    asked.push(Number(new URL(address, "http://k").searchParams.get("from")) - DAY0);
+    return Response.json({ now_ms: DAY0 + 12 * HOUR + own, complete, words: "", cameras: [] });
+  });
+  t.mock.method(performance, "now", () => own);
+  const load = () => record.load(DAY0, DAY0 + 24 * HOUR, "en");
+  await load();
+  complete = false;
+  for (let n = 0; n < 5; n += 1) {
+    own += 300_000;
+    await load();
+  }
+  complete = true;
+  own += 300_000;
+  await load();
+  assert.ok(asked.at(-1) > 0 && asked.at(-1) <= 12 * HOUR, "from before it was away");
+  assert.equal(record.complete, true);
+  await load();
+  assert.ok(asked.at(-1) > 12 * HOUR, "then only the end");
+});
+
 test("local times are those of the station's zone", () => {
   const almaty = new Zone("Asia/Almaty");
   assert.deepEqual(almaty.local(DAY0), { day: "2026-11-29", time: "00:00:00" });
@@ -175,4 +201,11 @@ test("days of 23 and 25 hours, times that come twice, and times that never come"
   assert.equal(berlin.utc("2026-10-25", "02:30"), Date.parse("2026-10-25T00:30:00Z"));
   const never = berlin.utc("2026-03-29", "02:30");
   assert.equal(Math.abs(never - Date.parse("2026-03-29T01:00:00Z")), HOUR / 2);
+});
+
+test("an empty or a broken field is no time, and nothing fails by it", () => {
+  const almaty = new Zone("Asia/Almaty");
+  for (const [day, time] of [["", "14:00:00"], ["2026-11-29", ""], ["12026-11-29", "14:00"], ["2026-11-29", "25:00"]]) {
+    assert.ok(Number.isNaN(almaty.utc(day, time)), `${day} ${time}`);
+  }
 });
