@@ -17,6 +17,7 @@ from kuager.fsck import fsck
 from kuager.upload import upload
 from storage.archival.backlog import Blocked
 from storage.archival.pending import PermanentUploadError
+from storage.archival.replicator import Replicator
 from storage.archival.retention import gap_object, retire
 from storage.archival.uploader import Uploader
 from storage.archival.verified_archive import VerifiedArchive
@@ -180,13 +181,20 @@ async def test_what_nobody_has_any_more_keeps_no_other_from_an_archive(
     assert len(wanted) > 4 and all(p.with_suffix(".json").exists() for p in wanted)
 
 
-async def test_a_file_that_this_process_cannot_open_is_no_fault_of_the_catalogue(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    config = configure(tmp_path, f"sqlite:///{tmp_path}/k.db", "archives: [archive]\n")
+@contextlib.asynccontextmanager
+async def one_waits(folder: Path) -> AsyncIterator[tuple[Uploader, Replicator]]:
+    """An uploader with a recording that waits for its only archive."""
+    config = configure(folder, f"sqlite:///{folder}/k.db", "archives: [archive]\n")
     fill(config.spool, start_ms=NOW - DAY, runs=1, segments=5).close()
     async with an_uploader(config) as (uploader, _, _):
         (replicator,) = uploader.replicators.all
+        yield uploader, replicator
+
+
+async def test_a_file_that_this_process_cannot_open_is_no_fault_of_the_catalogue(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with one_waits(tmp_path) as (uploader, replicator):
 
         async def store(*_: object) -> None:
             raise OSError(errno.EMFILE, "Too many open files", "0001.mp4")
@@ -202,10 +210,7 @@ async def test_a_file_that_this_process_cannot_open_is_no_fault_of_the_catalogue
 async def test_what_has_no_row_is_sent_once_at_an_attempt(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config = configure(tmp_path, f"sqlite:///{tmp_path}/k.db", "archives: [archive]\n")
-    fill(config.spool, start_ms=NOW - DAY, runs=1, segments=5).close()
-    async with an_uploader(config) as (uploader, _, _):
-        (replicator,) = uploader.replicators.all
+    async with one_waits(tmp_path) as (uploader, replicator):
         sent = list[object]()
 
         async def store(index: object, *_: object) -> None:

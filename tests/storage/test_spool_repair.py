@@ -140,6 +140,18 @@ def real_segment(number: int, k: int) -> bytes:
     return write_segment(number, [TrackRun(1, k * 180_000, samples, data)])
 
 
+def append(spool: CameraSpool, run: Run, k: int, data: bytes | None = None) -> None:
+    """Append the k-th segment of a run, of 2 s."""
+    info = SegmentInfo(
+        tfdt_90k=k * 180_000,
+        duration_90k=180_000,
+        starts_with_key=True,
+        arrival_ms=UTC0 + 2000 * k,
+        camera_ms=None,
+    )
+    spool.append(run, data or real_segment(spool.next_segment_no, k), info, CLOCK)
+
+
 @pytest.mark.parametrize(
     ("lost", "zeros", "left"), [(1, 0, 10), (7, 0, 10), (7, 1, 9), (3, 2, 8), (10, 0, 10)]
 )
@@ -155,14 +167,7 @@ def test_lines_that_went_with_the_power_cost_no_footage(
         data = write_segment(
             spool.next_segment_no, [TrackRun(1, k * 180_000, samples, [os.urandom(12_000)])]
         )
-        info = SegmentInfo(
-            tfdt_90k=k * 180_000,
-            duration_90k=180_000,
-            starts_with_key=True,
-            arrival_ms=UTC0 + 2000 * k,
-            camera_ms=None,
-        )
-        spool.append(run, data, info, CLOCK)
+        append(spool, run, k, data)
     spool.abandon(GapCause.DISK_FULL)
     spool.close()
     (path,) = tmp_path.glob("s/c/*/*.jsonl")
@@ -177,18 +182,6 @@ def test_lines_that_went_with_the_power_cost_no_footage(
     assert [s.sha256 for s in after.segments] == [s.sha256 for s in before.segments[:left]]
     assert [s.segment_no for s in after.segments] == list(range(1, left + 1))
     assert media.stat().st_size == before.segments[left - 1].offset + before.segments[0].length
-
-
-def append(spool: CameraSpool, run: Run, k: int) -> None:
-    """Append the k-th segment of a run, of 2 s."""
-    info = SegmentInfo(
-        tfdt_90k=k * 180_000,
-        duration_90k=180_000,
-        starts_with_key=True,
-        arrival_ms=UTC0 + 2000 * k,
-        camera_ms=None,
-    )
-    spool.append(run, real_segment(spool.next_segment_no, k), info, CLOCK)
 
 
 @pytest.mark.parametrize("how", ["here", "at the next start", "by fsck"])
