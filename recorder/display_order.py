@@ -20,9 +20,8 @@ class DisplayOrder:
     """How far B-frames of a run reach back, and where the last pictures were placed."""
 
     def __init__(self) -> None:
-        self.reach_ms = (
-            0.0  # by which they usually show before what came earlier; 0: there are none
-        )
+        # by which they usually show before what came earlier; 0: there are none
+        self.reach_ms = 0.0
         self._step_ms = 40.0  # from one timestamp to the next, as they show
         self._placed: deque[tuple[float, float]] = deque(maxlen=REORDERED)  # timestamp, media time
 

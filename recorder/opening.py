@@ -47,5 +47,5 @@ def place_opening(
             right_ms += late_ms
         p.media_ms, p.moved_ms, p.by_arrival = right_ms, right_ms - at_ms, line is None
         following, earliest_ms = p, min(earliest_ms, right_ms)
-    if reach_ms:
+    if reach_ms and line is not None:
         keep_in_order(pictures, reach_ms)

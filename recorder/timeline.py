@@ -105,7 +105,8 @@ class Timeline:
         self._newest_ms, self._newest_stamp_ms = newest.media_ms, newest.stamp_ms
         if line is not None:
             for p in opening:
-                self._order.placed(p)
+                if not p.moved_ms:  # else its timestamp may be of another time
+                    self._order.placed(p)
         self._clock_map.start(min(p.media_ms for p in opening))
         self._before = opening[-1]
         settled = list(opening)

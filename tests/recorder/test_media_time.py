@@ -12,6 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from recorder.arrivals import Picture
+from recorder.opening import place_opening
 from recorder.segmenter import Discontinuity, Segmenter
 from recorder.source import Frame
 from storage.records import GapCause
@@ -411,6 +413,30 @@ def test_time_that_jumps_back_among_b_frames(by: float) -> None:
         shots.append(Shot(taken, stamp, (n + 3) * 40.0 + 20, n % 10 == 0))
     result = record(shots, False)
     assert result.worst() < 740 and not result.ends
+
+
+@pytest.mark.parametrize("count", [9, 12, 20])
+def test_time_that_jumps_back_among_the_first_b_frames(count: int) -> None:
+    """Those from before the jump tell nothing of where B-frames after it show."""
+    order = [0, 3, 1, 2, 6, 4, 5, 9, 7, 8]
+    shots = []
+    for n in range(300):
+        taken = (n // 10 * 10 + order[n % 10]) * 40.0
+        stamp = 5e7 + taken + (400 if n < count else 0)
+        shots.append(Shot(taken, stamp, (n + 3) * 40.0 + 20, n % 10 == 0))
+    assert record(shots, False).worst() < 150
+
+
+def test_what_is_placed_by_arrival_shows_as_it_came() -> None:
+    """Where timestamps say nothing they tell no order either."""
+    stamps = [0.0, 120.0, 40.0, 80.0, 240.0, 160.0, 200.0]
+    pictures = [
+        Picture(Frame(1, 0, n == 0, b"", UTC0 + 40.0 * n), stamp, 1)
+        for n, stamp in enumerate(stamps)
+    ]
+    place_opening(pictures, 0, None, 40.0, 80.0)
+    times = [p.media_ms for p in pictures]
+    assert times == sorted(times) and not any(p.moved_ms for p in pictures)
 
 
 def test_a_first_timestamp_that_is_that_of_the_next_picture_is_not_believed() -> None:
