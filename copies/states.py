@@ -43,7 +43,8 @@ TRANSITIONS: dict[tuple[State, Event], State] = {
     (State.PAID, Event.REFUND): State.REFUNDED,
     (State.READY, Event.LAPSE): State.EXPIRED,
     (State.READY, Event.REFUND): State.REFUNDED,
+    (State.EXPIRED, Event.REFUND): State.REFUNDED,  # one that was paid (copies/orders/events.py)
 }
-OPEN = frozenset(state for state, _ in TRANSITIONS)  # what can still change
-ENDED = frozenset(State) - OPEN
+# of these nothing is kept: nothing but money moves any more
+ENDED = frozenset(State) - {state for state, event in TRANSITIONS if event != Event.REFUND}
 DOWNLOADS = frozenset({State.PAID, State.READY})  # files may be fetched

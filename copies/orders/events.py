@@ -239,6 +239,12 @@ def reject(reason: str, now_ms: int, actor: str = "operator") -> Callable[[Order
     return decide
 
 
+def may_be_refunded(order: Order) -> bool:
+    """Tell whether all that was paid may go back: also when the time to download is over, as a
+    transfer back takes days, and files that nobody could read are no reason to keep it."""
+    return order.paid_ms is not None and (State(order.state), Event.REFUND) in TRANSITIONS
+
+
 def refund(
     returned: tuple[Payment, ...],
     whole: bool,
@@ -264,6 +270,8 @@ def refund(
         ending = whole and order.state != State.REFUNDED
         if not new and not ending:
             return None
+        if ending and not may_be_refunded(order):
+            raise Refused(WHY_NOT[State(order.state)])
         entries = tuple(
             Entry(
                 actor,

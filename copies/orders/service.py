@@ -21,7 +21,7 @@ from copies.orders.allowance import claim_of, day_of, free_of, refused
 from copies.orders.events import Refused, key_of, new_secret
 from copies.orders.quotes import Json, QuoteRequest, make_quote
 from copies.payments.port import CheckoutGone, Online, Provider, ProviderUnavailable
-from copies.states import TRANSITIONS, Event, State
+from copies.states import ENDED, State
 from storage.catalogue.catalogue import Catalogue
 from storage.catalogue.order_files import FootageGone
 from storage.catalogue.orders import Change, Order, Payment, PaymentTaken
@@ -230,10 +230,10 @@ class OrderService:
         What came by a bank is given back by hand, with the bank's reference for it. Raises
         Refused, ProviderUnavailable, PaymentTaken.
         """
-        if whole and (State(order.state), Event.REFUND) not in TRANSITIONS:
+        if whole and not events.may_be_refunded(order):
             raise Refused(events.WHY_NOT[State(order.state)])
         back = refunds_due(order, whole)
-        if not back and not whole:
+        if not back and (not whole or order.state in ENDED):
             raise Refused(N_("nothing is owed back"))
         online, paper = list[tuple[Online, Payment, int]](), list[tuple[Payment, int]]()
         for payment, amount in back:

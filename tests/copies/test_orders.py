@@ -211,6 +211,27 @@ def test_each_end_has_a_name_of_its_own() -> None:
     assert {standing_of(replace(order, state=state)) for state in State} <= set(Standing)
 
 
+def test_what_was_paid_goes_back_also_when_its_time_is_over() -> None:
+    """A transfer takes days, and may be entered after them; of what Stripe gave back, too, a
+    process may die before it is entered."""
+    paid = step(step(quoted(), ("order", 1, ""), NOW), ("pay", 4, "KZT"), NOW)
+    over = step(paid, ("lapse", 1, ""), NOW + 10**9)
+    for by_hand in (True, False):
+        back = returned(over, True, NOW + 2 * 10**9)
+        change = events.refund(back, True, NOW + 2 * 10**9, by_hand=by_hand)(over)
+        assert change is not None
+        done = over.with_(change)
+        assert (done.state, received(done), owed(done)) == (State.REFUNDED, 0, {})
+        assert done.ended_ms == NOW + 2 * 10**9
+        with pytest.raises(Refused, match="given back already"):
+            events.refund((replace(back[0], reference="other"),), True, NOW, by_hand=True)(done)
+    unpaid = step(step(quoted(), ("order", 1, ""), NOW), ("lapse", 1, ""), NOW + 10**9)
+    late = step(unpaid, ("pay", 4, "KZT"), NOW + 2 * 10**9)
+    for order in (unpaid, late):  # what came late is owed back, and the order stays unpaid
+        with pytest.raises(Refused, match="expired"):
+            events.refund(returned(order, True, NOW), True, NOW)(order)
+
+
 def test_since_when_money_is_owed_back() -> None:
     part = step(step(quoted(), ("order", 1, ""), NOW), ("pay", 1, "KZT"), NOW + 10)
     assert owed_since_ms(step(part, ("cancel", 1, ""), NOW + 20)) == NOW + 20

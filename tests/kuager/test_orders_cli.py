@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
+from copies.orders import events
 from copies.orders.events import Refused
 from copies.orders.service import OrderService
 from kuager.cli import app
@@ -85,6 +86,26 @@ def test_a_payment_in_parts_then_too_much_then_all_back(operator: Operator) -> N
         *("returned", "returned", "refund"),
     ]
     assert "voter@example.kz" not in json.dumps(shown)
+
+
+def test_all_goes_back_when_the_time_to_download_is_over(operator: Operator) -> None:
+    async def lapse() -> None:
+        catalogue = await open_catalogue(operator.config.database_url)
+        for number in (1, 2):
+            await catalogue.orders.change(number, events.lapse(1 << 50))
+        await catalogue.close()
+
+    assert operator.types("confirm", "1", "--amount", "580", "--reference", "a")[0] == 0
+    asyncio.run(lapse())
+    code, text = operator.types("refund", "1", "--whole")  # how much, is to be looked up first
+    assert code == 1 and "transfer it back" in text
+    code, text = operator.types("refund", "1", "--whole", "--reference", "b")
+    assert code == 0 and "Gave back 580.00 KZT" in text
+    shown = operator.json("show", "1")
+    assert (shown["state"], shown["received"]) == ("refunded", 0)
+    assert operator.types("refund", "1", "--whole", "--reference", "c")[0] == 1
+    code, text = operator.types("refund", "2", "--whole")  # which nobody paid
+    assert code == 1 and "expired" in text
 
 
 def test_whom_the_invoice_names_is_shown_where_the_order_is_looked_at(operator: Operator) -> None:
