@@ -6,6 +6,7 @@ repeated, late or reordered one changes nothing, and a lost one is made up for b
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Awaitable, Mapping
 from http import HTTPStatus
@@ -103,8 +104,18 @@ class Stripe:
                 str(session.currency).upper(),
                 int(time.time() * 1000),
             )
-        # complete and unpaid: a bank still works on it
-        return CheckoutStatus(payment is None and session.status != "expired", payment)
+        ended = session.status == "expired"
+        if payment is None and session.status == "complete":  # a bank works on it, for days
+            ended = await self._has_failed(_id(session.payment_intent))
+        return CheckoutStatus(payment is None and not ended, payment)
+
+    async def _has_failed(self, intent: str | None) -> bool:
+        """Tell whether what a bank worked on came to nothing: its session stays complete."""
+        if intent is not None:
+            with contextlib.suppress(CheckoutGone):  # a key that may not ask
+                found = await _answer_of(self._client.v1.payment_intents.retrieve_async(intent))
+                return found.status in ("requires_payment_method", "canceled")
+        return False
 
     async def close(self, reference: str) -> None:
         """Expire a session; one that is not open is left as it is."""
