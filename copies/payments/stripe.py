@@ -39,6 +39,8 @@ _FORGED = (
     RecursionError,
 )
 
+_CAME_BACK = ("failed", "canceled")  # refunds that did not arrive
+
 T = TypeVar("T")
 
 
@@ -141,14 +143,16 @@ class Stripe:
         """Give back a part of a payment.
 
         Stripe forgets its idempotency keys after some days, so its list is looked through first.
+        What did not arrive came back to us: that is given once more.
         """
         known = await _answer_of(
             self._client.v1.refunds.list_async(
                 params={"payment_intent": payment.reference, "limit": 100}
             )
         )
-        for one in known.data:
-            if getattr(one.metadata, "kuager", None) == key:
+        tries = [one for one in known.data if getattr(one.metadata, "kuager", None) == key]
+        for one in tries:
+            if one.status not in _CAME_BACK:
                 if one.amount != amount:  # by somebody else, who has not entered it yet
                     raise ProviderUnavailable(
                         "Stripe: another amount of this payment just went back"
@@ -161,9 +165,11 @@ class Stripe:
                     "amount": amount,
                     "metadata": {"kuager": key},
                 },
-                options={"idempotency_key": f"kuager-{key}"},
+                options={"idempotency_key": f"kuager-{key}" + (f"-{len(tries)}" if tries else "")},
             )
         )
+        if made.status in _CAME_BACK:
+            raise ProviderUnavailable(f"Stripe: the refund {made.id} did not arrive")
         return str(made.id)
 
     async def check_access(self) -> None:

@@ -12,8 +12,9 @@ from aiohttp.test_utils import TestServer
 from pydantic import SecretStr
 
 from config.copies import Stripe as Keys
-from copies.payments.port import CheckoutStatus
+from copies.payments.port import CheckoutStatus, ProviderUnavailable
 from copies.payments.stripe import Stripe
+from storage.catalogue.orders import Payment
 
 Answer = Callable[[web.Request], tuple[int, Mapping[str, Any]]]
 
@@ -65,3 +66,30 @@ async def test_a_bank_that_works_on_a_payment_may_say_that_it_failed(
 
     async with answering(answer) as account:
         assert await account.look("cs_1") == CheckoutStatus(is_open)
+
+
+async def test_a_refund_that_did_not_arrive_gave_nothing_back() -> None:
+    there: list[dict[str, Any]] = []
+    asked: list[str] = []
+
+    def answer(request: web.Request) -> tuple[int, Mapping[str, Any]]:
+        if request.method == "GET":
+            return 200, {"object": "list", "data": there, "has_more": False}
+        key = request.headers["Idempotency-Key"]
+        assert key not in asked  # Stripe would answer as before
+        asked.append(key)
+        return 200, there[-1]
+
+    def refund(n: int, status: str) -> dict[str, Any]:
+        about = {"id": f"re_{n}", "object": "refund", "amount": 500, "status": status}
+        return about | {"metadata": {"kuager": "1-pi_1-0"}}
+
+    payment = Payment("stripe", "pi_1", 500, "KZT", 0)
+    async with answering(answer) as account:
+        for n, status in enumerate(("failed", "canceled")):  # at once, or since it was asked for
+            there.append(refund(n, status))
+            with pytest.raises(ProviderUnavailable, match=f"re_{n} did not arrive"):
+                await account.refund(payment, 500, "1-pi_1-0")
+        there.append(refund(2, "pending"))
+        assert await account.refund(payment, 500, "1-pi_1-0") == "re_2"
+    assert len(asked) == 2  # the last was there
