@@ -40,18 +40,17 @@ NO_REFERENCE = f"--reference: write 1 to {MOST_REFERENCE} printable characters"
 
 
 def show_all(config: Config, state: str | None, owed_only: bool, as_json: bool) -> int:
-    """Print orders, newest first; returns the exit code."""
+    """Print the orders of the election, or those of any whose requester is owed money, newest
+    first; returns the exit code."""
     if state is not None and state not in list(State):
         return _say(f"no state '{state}'; there are: {', '.join(State)}", 2)
 
     async def work(service: OrderService) -> int:
-        found: list[Order] = []
-        before: int | None = None
-        while page := await service.orders.register(config.election.id, before):
-            before = page[-1].number
-            found += [o for o in page if state in (None, o.state) and (owed(o) or not owed_only)]
-            if len(page) < PAGE:
-                break
+        if owed_only:  # of all elections: money is owed whatever is recorded now
+            found = [o for o in await service.orders.uneven(State.REFUNDED) if owed(o)][::-1]
+        else:
+            found = await _register(service, config.election.id)
+        found = [o for o in found if state in (None, o.state)]
         if as_json:
             _json([_facts(o) for o in found])
         elif not found:
@@ -61,6 +60,18 @@ def show_all(config: Config, state: str | None, owed_only: bool, as_json: bool) 
         return 0
 
     return _with(config, work)
+
+
+async def _register(service: OrderService, election: str) -> list[Order]:
+    """Return all orders of an election, newest first."""
+    found: list[Order] = []
+    before: int | None = None
+    while page := await service.orders.register(election, before):
+        before = page[-1].number
+        found += page
+        if len(page) < PAGE:
+            break
+    return found
 
 
 def show_one(config: Config, asked: str, as_json: bool) -> int:

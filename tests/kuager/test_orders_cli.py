@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 from typer.testing import CliRunner
 
 from copies.orders import events
@@ -16,6 +17,7 @@ from copies.orders.events import Refused
 from copies.orders.service import OrderService
 from kuager.cli import app
 from kuager.orders import _cell
+from storage.catalogue.schema import orders
 from tests.support.archiving import configure
 from tests.support.orders import configured, placed
 from tests.support.tables import open_catalogue
@@ -106,6 +108,24 @@ def test_all_goes_back_when_the_time_to_download_is_over(operator: Operator) -> 
     assert operator.types("refund", "1", "--whole", "--reference", "c")[0] == 1
     code, text = operator.types("refund", "2", "--whole")  # which nobody paid
     assert code == 1 and "expired" in text
+
+
+def test_money_that_is_owed_is_found_when_the_next_election_is_configured(
+    operator: Operator,
+) -> None:
+    async def move_on() -> None:
+        catalogue = await open_catalogue(operator.config.database_url)
+        await catalogue.pool.execute(sa.update(orders).values(election="the-one-before"))
+        await catalogue.close()
+
+    assert operator.types("confirm", "1", "--amount", "600", "--reference", "a")[0] == 0
+    asyncio.run(move_on())
+    assert operator.json("list") == []
+    (back,) = operator.json("list", "--owed")
+    assert (back["number"], back["election"]) == (1, "the-one-before")
+    assert operator.json("list", "--owed", "--state", "ready") == []
+    assert operator.types("refund", "1", "--reference", "b")[0] == 0
+    assert operator.json("list", "--owed") == []
 
 
 def test_whom_the_invoice_names_is_shown_where_the_order_is_looked_at(operator: Operator) -> None:
