@@ -35,10 +35,11 @@ def owed(order: Order) -> dict[str, int]:
 
 
 def owed_since_ms(order: Order) -> int:
-    """Return from when on what is owed is owed: since the last of it came, or since the order
-    ended with it."""
+    """Return from when on what is owed is owed: since the last of it came, or since an order that
+    was not paid ended with it; that of one that was paid is not owed later because it ends."""
     came = [payment.at_ms for payment in order.payments if payment.returns is None]
-    return max([*came, order.ended_ms or 0])
+    ended_ms = order.ended_ms if order.paid_ms is None else None
+    return max([*came, ended_ms or 0])
 
 
 def refunds_due(order: Order, whole: bool) -> list[tuple[Payment, int]]:

@@ -235,9 +235,12 @@ def test_what_was_paid_goes_back_also_when_its_time_is_over() -> None:
 def test_since_when_money_is_owed_back() -> None:
     part = step(step(quoted(), ("order", 1, ""), NOW), ("pay", 1, "KZT"), NOW + 10)
     assert owed_since_ms(step(part, ("cancel", 1, ""), NOW + 20)) == NOW + 20
-    much = step(step(part, ("pay", 4, "KZT"), NOW + 30), ("lapse", 1, ""), NOW + 10**9)
-    assert owed_since_ms(much) == NOW + 10**9
-    assert owed_since_ms(step(much, ("return", 1, ""), NOW + 2 * 10**9)) == NOW + 10**9
+    much = step(part, ("pay", 4, "KZT"), NOW + 30)
+    over = step(much, ("lapse", 1, ""), NOW + 10**9)
+    assert owed_since_ms(much) == owed_since_ms(over) == NOW + 30  # a day that was promised stays
+    assert owed_since_ms(step(over, ("return", 1, ""), NOW + 2 * 10**9)) == NOW + 30
+    late = step(step(part, ("lapse", 1, ""), NOW + 10**9), ("pay", 2, "KZT"), NOW + 2 * 10**9)
+    assert owed_since_ms(late) == NOW + 2 * 10**9
 
 
 def test_a_payer_is_named_before_it_is_paid_and_once_afterwards() -> None:
