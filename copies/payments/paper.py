@@ -57,9 +57,11 @@ class Paper:
     def row(
         self, name: str, value: str, *, width: float = WIDTH, sum_: bool = False, bold: bool = False
     ) -> None:
-        """Write a name and its value; `sum_`: the value is an amount, on the right."""
+        """Write a name and its value on one page; `sum_`: the value is an amount, on the right."""
         pdf, split = self._pdf, width * (0.7 if sum_ else 0.42)
         pdf.set_font(FONT, "B" if bold else "", 11)
+        cells = ((split, name), (width - split, value))
+        self.keep_together(max(self._height_mm(*cell) for cell in cells))
         top = pdf.get_y()
         pdf.multi_cell(split, LINE_MM, name, align="L", new_x="LMARGIN", new_y="NEXT")
         below = pdf.get_y()
@@ -68,6 +70,11 @@ class Paper:
         pdf.multi_cell(width - split, LINE_MM, value, align=align, new_x="LMARGIN", new_y="NEXT")
         pdf.set_y(max(below, pdf.get_y()))
         pdf.set_font(FONT, "", 11)
+
+    def _height_mm(self, width: float, text: str) -> float:
+        lines = self._pdf.multi_cell(width, LINE_MM, text, dry_run=True, output="LINES")
+        assert isinstance(lines, list)
+        return LINE_MM * len(lines)
 
     def space(self, height_mm: float) -> None:
         """Leave room."""

@@ -504,6 +504,25 @@ def test_a_receipt_lists_what_came_and_what_went_back(language: str) -> None:
         assert text.count("Still to be given back") == 2
 
 
+def test_a_row_of_an_invoice_stays_on_one_page() -> None:
+    title = {"en": "Ballot box at the entrance of the hall on the second floor near the window"}
+    for cameras in range(20, 24):
+        quote = QUOTE | {
+            "price": PRICE | {"lines": PRICE["lines"] * cameras},  # type: ignore[operator]
+            "cameras": [{"id": "c", "title": title}],
+        }
+        order = Order(
+            *(1, 17, "e", "s", 0, 60_000, State.AWAITING_PAYMENT, "en", quote, "KZT", 58_000, 0),
+            ordered_ms=0,
+            until_ms=604_800_000,
+        )
+        pages = PdfReader(io.BytesIO(Invoice(BANK, "KZT").document(order, "117"))).pages
+        texts = [" ".join(page.extract_text().split()) for page in pages]
+        named = [text.count("Ballot box") for text in texts]
+        assert sum(named) == cameras and named[0] and named[1]
+        assert named == [text.count("20.00 KZT") - text.count("at 20.00 KZT") for text in texts]
+
+
 @pytest.mark.parametrize("cameras", [1, 30])
 def test_the_qr_of_an_invoice_is_read_from_its_page(tmp_path: Path, cameras: int) -> None:
     """As a phone would, also of long names, and where the details need a second page."""
