@@ -80,6 +80,7 @@ async def find(
     `zone` is the station's, for the names of files. Raises what the catalogue raises when it
     does not answer, and Unreadable where a recording at an end of a file cannot be read now.
     """
+    asked_ms = now_ms()  # what begins while the catalogue is asked is in no list of these
     spool_reader = SpoolReader(spool, name[1], name[2])
     await asyncio.to_thread(spool_reader.refresh)
     rows: dict[Key, RecordingRow] = {}
@@ -92,8 +93,10 @@ async def find(
         known_gaps = await catalogue.gaps_between(name, from_ms, to_ms)
         gaps = {(gap.gap_no, gap.start_ms): gap for gap in known_gaps}
     gaps |= {(g.gap_no, g.start_ms): g for g in spool_reader.gaps(from_ms, to_ms)}
-    fresh, settled_ms = await asyncio.to_thread(_sealed, spool_reader, rows, from_ms, to_ms)
+    settled_ms = min(to_ms, asked_ms - UNSURE_MS)
+    fresh, begun_ms = await asyncio.to_thread(_sealed, spool_reader, rows, from_ms, to_ms)
     rows |= fresh
+    settled_ms = min(settled_ms, begun_ms)
     for store in archives:
         if isinstance(store, Spools):
             elsewhere_ms = await store.settled_ms(name, rows.keys(), from_ms, to_ms)
@@ -145,8 +148,8 @@ def _sealed(
     spool_reader: SpoolReader, known: dict[Key, RecordingRow], from_ms: int, to_ms: int
 ) -> tuple[dict[Key, RecordingRow], int]:
     """Return rows of sealed recordings that the catalogue does not know yet, and the moment from
-    which on the stretch is being recorded, may be, or is in the future."""
-    fresh, settled_ms = dict[Key, RecordingRow](), min(to_ms, now_ms() - UNSURE_MS)
+    which on the stretch is being recorded, at most its end."""
+    fresh, begun_ms = dict[Key, RecordingRow](), to_ms
     for stored in spool_reader.stored():
         if stored.key in known or not from_ms - LONGEST_MS < stored.start_ms < to_ms:
             continue
@@ -154,10 +157,10 @@ def _sealed(
         if index is None or not index.segments or index.end_ms <= from_ms:
             continue
         if index.seal is None:
-            settled_ms = min(settled_ms, max(index.start_ms, from_ms))
+            begun_ms = min(begun_ms, max(index.start_ms, from_ms))
         else:
             fresh[stored.key] = RecordingRow.of(index)
-    return fresh, settled_ms
+    return fresh, begun_ms
 
 
 def _sort_out(

@@ -153,6 +153,26 @@ async def test_what_is_told_of_a_gap_is_final(
     assert (again.gaps, again.files) == (told.gaps, told.files)
 
 
+async def test_a_slow_catalogue_hides_nothing_that_began_meanwhile(
+    tmp_path: Path, catalogue: Catalogue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    camera = Camera(tmp_path / "spool")
+    camera.record(30)
+    now_ms = camera.at_ms
+
+    async def slow(*_: object) -> list[object]:
+        nonlocal now_ms
+        camera.record(30)
+        now_ms = camera.at_ms + footage.UNSURE_MS
+        return []
+
+    monkeypatch.setattr(footage, "now_ms", lambda: now_ms)
+    monkeypatch.setattr(catalogue, "recordings_between", slow)
+    found = await ask(camera, UTC0, UTC0 + 120_000, catalogue)
+    assert found.settled_until_ms == UTC0 + 60_000 - footage.UNSURE_MS  # the rest is said later
+    assert (found.unscheduled, found.gaps, len(found.files)) == ((), (), 1)
+
+
 async def test_what_was_removed_is_told_with_when_and_why(
     tmp_path: Path, catalogue: Catalogue, archive: DirectoryArchive
 ) -> None:
