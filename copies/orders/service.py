@@ -83,7 +83,7 @@ class OrderService:
             row, plans = await self._look_for(request, order.language, client)
             if not plans:
                 raise Refused(N_("nothing of this exists"))
-            if _etags(row["quote"]) != _etags(order.quote):
+            if _files(row["quote"]) != _files(order.quote):
                 raise Refused(QUOTED_IS_GONE)
         now, zone = self._clock(), self.config.election.time_zone
 
@@ -270,8 +270,9 @@ class OrderService:
         )
 
 
-def _etags(quote: Json) -> list[str]:
-    return [file["etag"] for camera in quote["cameras"] for file in camera["files"]]
+def _files(quote: Json) -> list[tuple[str, str]]:
+    """Return the files of a quote: their bytes, and the names by which they are asked for."""
+    return [(f["etag"], f["name"]) for camera in quote["cameras"] for f in camera["files"]]
 
 
 def _refuse_unpayable(order: Order) -> None:

@@ -85,6 +85,18 @@ async def test_what_was_quoted_and_is_gone_is_not_ordered(service: OrderService)
     assert (await service.orders.get(order.order_pk)).state == State.QUOTED
 
 
+async def test_files_are_ordered_by_the_names_that_were_quoted(service: OrderService) -> None:
+    """They are asked for by them; and a station's time zone, which is in them, may be put right."""
+    _, order = await service.quote(service.quotable("s", ["c"], STRETCH), "kk", CLIENT)
+    before = service.config
+    stations = [s.model_copy(update={"time_zone": "Asia/Tokyo"}) for s in before.stations]
+    service.config = before.model_copy(update={"stations": stations})
+    with pytest.raises(Refused, match="no longer"):
+        await service.place(order, None, LINK, CLIENT)
+    service.config = before
+    assert (await service.place(order, None, LINK, CLIENT)).state == State.PAID
+
+
 async def test_nobody_orders_more_than_he_may(service: OrderService) -> None:
     request = service.quotable("s", ["c"], STRETCH)
     (_, first), (_, second) = [await service.quote(request, "kk", CLIENT) for _ in range(2)]
