@@ -138,12 +138,13 @@ class OrderService:
                     if all(p.at_ms < one.opened_ms for p in order.payments):
                         return one.url
                     await self._close(one)  # since then a part came: it asks for too much
+        opened_ms = self._clock()  # what comes from now on is not in what the page asks for
         order = await self.orders.get(order.order_pk)
         _refuse_unpayable(order)
         rest = order.total - received(order)
         made = await provider.open(order, rest, title, back, len(earlier))
         await self.catalogue.checkouts.open(
-            order.order_pk, provider.name, made.reference, made.url, self._clock()
+            order.order_pk, provider.name, made.reference, made.url, opened_ms
         )
         return made.url
 

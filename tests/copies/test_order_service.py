@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
 
+from base.clock import now_ms
 from copies.footage.plan import CopyPlan
 from copies.orders.events import Refused
 from copies.orders.service import OrderService
+from copies.payments.port import Checkout, CheckoutStatus
 from copies.states import State
 from storage.catalogue.database import CatalogueError
+from storage.catalogue.orders import Order, Payment
 from storage.catalogue.schema import order_files
 from tests.support.archiving import configure
 from tests.support.footage import UTC0, Camera
+from tests.support.order_work import configured, opened
+from tests.support.orders import placed
 from tests.support.tables import open_catalogue
 
 COPIES = """archives: [archive]
@@ -95,6 +100,66 @@ async def test_files_are_ordered_by_the_names_that_were_quoted(service: OrderSer
         await service.place(order, None, LINK, CLIENT)
     service.config = before
     assert (await service.place(order, None, LINK, CLIENT)).state == State.PAID
+
+
+class Page:
+    """A provider whose pages say in their address what they ask for."""
+
+    name = "stripe"
+
+    def __init__(self) -> None:
+        self.closed = set[str]()
+        self.meanwhile: Callable[[], Awaitable[object]] | None = None
+
+    async def open(
+        self, order: Order, amount: int, title: str, back: str, attempt: int
+    ) -> Checkout:
+        if self.meanwhile is not None:
+            await self.meanwhile()
+        return Checkout(f"cs_{attempt}", f"http://pay/{amount}")
+
+    async def look(self, reference: str) -> CheckoutStatus:
+        return CheckoutStatus(reference not in self.closed)
+
+    async def close(self, reference: str) -> None:
+        self.closed.add(reference)
+
+    def parse_webhook(self, body: bytes, headers: Mapping[str, str]) -> str | None:
+        raise NotImplementedError
+
+    async def refund(self, payment: Payment, amount: int, key: str) -> str:
+        raise NotImplementedError
+
+    async def check_access(self) -> None:
+        raise NotImplementedError
+
+    async def close_connections(self) -> None:
+        raise NotImplementedError
+
+
+async def test_a_part_that_comes_while_a_page_is_opened_is_not_asked_for_again(
+    tmp_path: Path,
+) -> None:
+    at_ms, page = now_ms(), Page()
+
+    def clock() -> int:
+        nonlocal at_ms
+        at_ms += 1
+        return at_ms
+
+    async with opened(configured(tmp_path, None), clock) as service:
+        order, service.providers = await placed(service), {page.name: page}
+
+        async def part() -> None:
+            came = Payment("invoice", "a", 50_000, "KZT", clock())
+            await service.enter_payment(order.order_pk, came, "operator")
+
+        page.meanwhile = part
+        assert await service.payment_page(order, page, "", "") == "http://pay/58000"
+        page.meanwhile = None
+        for _ in range(2):  # of the second no third one is made
+            assert await service.payment_page(order, page, "", "") == "http://pay/8000"
+        assert page.closed == {"cs_0"}
 
 
 async def test_nobody_orders_more_than_he_may(service: OrderService) -> None:
