@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 import traceback
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
@@ -60,6 +61,7 @@ class Pauses:
 
     look_s: float = 1.0  # between two looks for a file to hash, for a letter to send
     due_s: float = 5.0  # between two looks for what is over, for pages to ask about
+    hash_s: float = 5.0  # files are read by one list of those that are to be
     status_s: float = 2.0
     owed_s: float = 30.0  # between two looks for money that is owed back
     again_s: tuple[float, ...] = (60.0, 300.0, 900.0, 3600.0)  # after failures of one order
@@ -170,17 +172,19 @@ class OrderWorker:
         part: str,
         items: Mapping[K, W],
         work: Callable[[W], Awaitable[object]],
-        most: int | None = None,
+        for_s: float | None = None,
     ) -> int:
-        """Work on the items of a queue that are due, `most` of them: one that fails is told by its
-        numbers, is tried later and holds up no other. Returns how many did not fail.
+        """Work on the items of a queue that are due, until `for_s` have passed or one fails where
+        that is given: one that fails is told by its numbers, is tried later and holds up no other.
+        Returns how many did not fail.
 
         Raises what holds up all of them: the catalogue or the mail server is away.
         """
+        begun_s = time.monotonic()
         backoff = self._backoffs[part]
         backoff.retain(items.keys())
         due, done = sorted((key for key in items if backoff.due(key)), key=backoff.failures), 0
-        for key in due[:most]:
+        for key in due:
             try:
                 await work(items[key])
             except ServerAway:
@@ -197,19 +201,23 @@ class OrderWorker:
                     )
                 if isinstance(error, CatalogueError):  # is it away, or does it refuse this item?
                     raise
+                if for_s is not None:
+                    break
             else:
                 backoff.succeeded(key)
                 done += 1
+                if for_s is not None and time.monotonic() - begun_s >= for_s:
+                    break
         return done
 
     # -- hashing -------------------------------------------------------------------------
 
     async def _hash(self) -> bool:
-        """Make the pass over the next file of a paid order without a SHA-256; tells whether it was
-        made: an order may have thousands of small ones."""
+        """Make the pass over the next files of paid orders without a SHA-256; tells whether any was
+        made. An order may have thousands, and to list them takes longer than to read one."""
         files = await self._files.unhashed(State.PAID)
         by_key = {(row.order_pk, row.file_no): row for row in files}
-        done = await self._each("hash", by_key, self._pass_over, most=1)
+        done = await self._each("hash", by_key, self._pass_over, self._pauses.hash_s)
         hashed = await self._files.all_hashed(State.PAID)
         finish = events.finish(self._clock())
         by_pk = {row.order_pk: row for row in hashed}
@@ -365,13 +373,12 @@ class OrderWorker:
         """Count what is open; all of it is told at once."""
         status, store = self.status, self._catalogue
         states = await store.orders.count()
-        files = await store.order_files.unhashed(State.PAID)
+        left = await store.order_files.left(State.PAID)
         letters = await store.outbox.waiting(self._clock())
         overdue = await store.orders.due(self._clock() - OVERDUE_MS)
         checkouts = await store.checkouts.all_open()
         status.states = states
-        status.unhashed_files = len(files)
-        status.unhashed_bytes = sum(f.length - f.hashed for f in files)
+        status.unhashed_files, status.unhashed_bytes = left
         status.letters_waiting, status.oldest_letter_ms = letters
         status.overdue, status.checkouts_open = len(overdue), len(checkouts)
 

@@ -84,6 +84,15 @@ class OrderFiles:
             .order_by(o.total == 0, f.order_pk, f.file_no),
         )
 
+    async def left(self, state: str) -> tuple[int, int]:
+        """Return how many files of orders in a state have no SHA-256 yet, and how many bytes of
+        them were not read."""
+        o, f = orders.c, order_files.c
+        found = sa.func.count().label("n"), sa.func.sum(f.length - f.hashed).label("bytes")
+        asked = sa.select(*found).join(orders, o.order_pk == f.order_pk)
+        row = (await self._pool.rows(asked.where(o.state == state, f.sha256.is_(None))))[0]
+        return row["n"], int(row["bytes"] or 0)
+
     async def all_hashed(self, state: str) -> list[OfOrder]:
         """Return the orders in a state whose files all have their SHA-256."""
         o, f = orders.c, order_files.c

@@ -28,6 +28,7 @@ from copies.states import State
 from storage.catalogue.orders import Payment
 from storage.catalogue.rows import FileRow
 from storage.catalogue.schema import DAY_MS, order_files, orders
+from storage.recording_source import Unreadable
 from storage.spool.status_records import ORDERS, OrdersStatus
 from tests.support.order_work import BRISK, SetClock, change, configured, opened, working
 from tests.support.orders import placed, quoted
@@ -174,6 +175,35 @@ async def test_the_next_file_is_read_without_a_pause(
                 return (await service.orders.count()).get(State.READY) == 3
 
             await until(ready)
+
+
+async def test_files_are_listed_once_for_many_of_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A list of ten thousand takes a second, and was made for each of them."""
+    config = configured(tmp_path, None)
+
+    async def read(desk: OrderWorker, row: FileRow) -> None:
+        if row.order_pk == 2:
+            raise Unreadable("away")
+        await desk._files.hashed(row.order_pk, row.file_no, "0" * 64, 1, b"", row.length)
+
+    monkeypatch.setattr(OrderWorker, "_pass_over", read)
+    async with opened(config) as service:
+        for n in range(5):
+            order = await placed(service)
+            payment = Payment("invoice", f"r{n}", 58_000, "KZT", now_ms())
+            await service.enter_payment(order.order_pk, payment, "operator")
+        files = service.catalogue.order_files
+        pauses = replace(BRISK, hash_s=86_400.0, again_s=(86_400.0,))
+        desk = OrderWorker(config, service.catalogue, [], pauses=pauses)
+        assert await files.left(State.PAID) == (5, 500)
+        for ready in (1, 4):  # until one fails, which is tried later, and the others go on
+            assert await desk._hash()
+            assert await service.orders.count() == {State.READY: ready, State.PAID: 5 - ready}
+        assert not await desk._hash()
+        assert await files.left(State.PAID) == (1, 100)
+        assert await files.left(State.READY) == (0, 0)
 
 
 async def test_only_what_is_paid_is_read_through(tmp_path: Path) -> None:
