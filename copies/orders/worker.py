@@ -378,7 +378,7 @@ class OrderWorker:
         overdue = await store.orders.due(self._clock() - OVERDUE_MS)
         checkouts = await store.checkouts.all_open()
         status.states = states
-        status.unhashed_files, status.unhashed_bytes = left
+        status.unhashed_files, status.unhashed_bytes, status.failed_files = left
         status.letters_waiting, status.oldest_letter_ms = letters
         status.overdue, status.checkouts_open = len(overdue), len(checkouts)
 

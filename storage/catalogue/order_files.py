@@ -54,8 +54,10 @@ class OrderFiles:
     async def progress(
         self, order_pk: int, file_no: int, hashed: int, failed: str | None = None
     ) -> None:
-        """Note how far the pass over a file is, or why it ended."""
-        await self._set(order_pk, file_no, {"hashed": hashed, "failed": failed})
+        """Note how far the pass over a file is, or why it ended; of one that failed, that is said
+        until a pass comes to its end."""
+        values: dict[str, object] = {"hashed": hashed}
+        await self._set(order_pk, file_no, values | ({"failed": failed} if failed else {}))
 
     async def hashed(
         self, order_pk: int, file_no: int, sha256: str, crc32: int, head: bytes, length: int
@@ -84,14 +86,18 @@ class OrderFiles:
             .order_by(o.total == 0, f.order_pk, f.file_no),
         )
 
-    async def left(self, state: str) -> tuple[int, int]:
-        """Return how many files of orders in a state have no SHA-256 yet, and how many bytes of
-        them were not read."""
+    async def left(self, state: str) -> tuple[int, int, int]:
+        """Return how many files of orders in a state have no SHA-256 yet, how many bytes of them
+        were not read, and how many of them could not be read when they were last tried."""
         o, f = orders.c, order_files.c
-        found = sa.func.count().label("n"), sa.func.sum(f.length - f.hashed).label("bytes")
+        found = [
+            sa.func.count().label("files"),
+            sa.func.sum(f.length - f.hashed).label("bytes"),
+            sa.func.count(f.failed).label("failed"),
+        ]
         asked = sa.select(*found).join(orders, o.order_pk == f.order_pk)
         row = (await self._pool.rows(asked.where(o.state == state, f.sha256.is_(None))))[0]
-        return row["n"], int(row["bytes"] or 0)
+        return row["files"], int(row["bytes"] or 0), row["failed"]
 
     async def all_hashed(self, state: str) -> list[OfOrder]:
         """Return the orders in a state whose files all have their SHA-256."""

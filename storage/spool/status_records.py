@@ -177,6 +177,7 @@ class OrdersStatus(Status):
     states: dict[str, int] = field(default_factory=dict)
     unhashed_files: int = 0
     unhashed_bytes: int = 0
+    failed_files: int = 0  # of them, those that could not be read when they were last tried
     hash_failures_total: int = 0
     letters_waiting: int = 0
     oldest_letter_ms: int | None = None

@@ -70,6 +70,7 @@ ARCHIVE_NUMBERS = (
 ORDERS_NUMBERS = (
     ("unhashed_files", "Files of orders whose SHA-256 is not known yet"),
     ("unhashed_bytes", "What of them is not read yet"),
+    ("failed_files", "Of them, those that could not be read when they were last tried"),
     ("hash_failures_total", "Passes over files that ended early since the role started"),
     ("letters_waiting", "Letters that are neither sent nor given up"),
     ("oldest_letter_seconds", "Age of the oldest of them; 0 for none"),

@@ -197,13 +197,18 @@ async def test_files_are_listed_once_for_many_of_them(
         files = service.catalogue.order_files
         pauses = replace(BRISK, hash_s=86_400.0, again_s=(86_400.0,))
         desk = OrderWorker(config, service.catalogue, [], pauses=pauses)
-        assert await files.left(State.PAID) == (5, 500)
+        assert await files.left(State.PAID) == (5, 500, 0)
         for ready in (1, 4):  # until one fails, which is tried later, and the others go on
             assert await desk._hash()
             assert await service.orders.count() == {State.READY: ready, State.PAID: 5 - ready}
         assert not await desk._hash()
-        assert await files.left(State.PAID) == (1, 100)
-        assert await files.left(State.READY) == (0, 0)
+        assert await files.left(State.PAID) == (1, 100, 0)
+        assert await files.left(State.READY) == (0, 0, 0)
+        await files.progress(2, 1, 0, "away")
+        await files.progress(2, 1, 60)  # it is tried once more, and may fail at its end again
+        assert await files.left(State.PAID) == (1, 40, 1)
+        await files.hashed(2, 1, "0" * 64, 1, b"", 100)
+        assert await files.left(State.PAID) == (0, 0, 0)
 
 
 async def test_only_what_is_paid_is_read_through(tmp_path: Path) -> None:
