@@ -40,6 +40,7 @@ from streaming.http.site import base_url
 
 MOST_SENT = 64  # files at once: each takes about 2 MB while its client is slow
 MOST_KNOWN = 10_000
+MOST_AT_ONCE = 150  # files and gaps of an order that is shown at once, in some 5 ms
 ITEMS_A_TOKEN = 600  # files and gaps of an order that its page shows; see `scheduler`
 QUOTES_AT_ONCE = 4
 REGISTER_PAGE, REGISTER_TOKENS = 50, 3  # orders of a page, and what it costs; see `scheduler`
@@ -172,6 +173,14 @@ def items_of(order: Order) -> int:
     """Return how many files and missing stretches an order has."""
     cameras = order.quote["cameras"]
     return sum(len(c["files"]) + len(c["gaps"]) + len(c["removed"]) for c in cameras)
+
+
+async def made(request: web.Request, order: Order, make: Callable[[], T]) -> T:
+    """Return what is made of an order; of one with many files and gaps, as of a camera that came
+    and went all day, in a thread: it takes up to a second. Raises what the scheduler does."""
+    if items_of(order) < MOST_AT_ONCE:
+        return make()
+    return await request.app[SCHEDULER].in_thread(request, make)
 
 
 async def ask_providers(request: web.Request, work: Callable[[OrderService], Awaitable[T]]) -> T:

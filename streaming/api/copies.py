@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Mapping, Sequence
 from functools import partial
 
 import orjson
@@ -17,6 +17,7 @@ from copies.orders.mail import address
 from copies.payments.port import Online, ProviderUnavailable
 from copies.states import DOWNLOADS, State
 from storage.catalogue.orders import Order
+from storage.catalogue.rows import FileRow
 from streaming.context import current_ms
 from streaming.http.negotiation import checked_language, language_of
 from streaming.http.site import base_url, refuse_foreign
@@ -25,6 +26,7 @@ from streaming.orders_context import (
     REGISTER_PAGE,
     ask_providers,
     invoice_provider,
+    made,
     make_quote,
     order_of,
     place,
@@ -55,8 +57,7 @@ async def post_quote(request: web.Request) -> web.StreamResponse:
     except Refused as refused:
         raise _bad(refused.text(language_of(request))) from None
     headers = UNCACHED | {"Location": f"/api/v1/copies/orders/{secret}"}
-    data = await _order_json(request, order, secret)
-    return web.json_response(data, status=201, headers=headers)
+    return await _told(request, order, secret, 201, headers)
 
 
 @routes.get("/api/v1/copies/orders/{secret}")
@@ -114,9 +115,27 @@ async def _done(request: web.Request, work: Awaitable[Order]) -> web.StreamRespo
 
 
 async def _answer(request: web.Request) -> web.Response:
-    order = await order_of(request)
-    data = await _order_json(request, order, request.match_info["secret"])
-    return web.json_response(data, headers=UNCACHED)
+    return await _told(request, await order_of(request), request.match_info["secret"])
+
+
+async def _told(
+    request: web.Request,
+    order: Order,
+    secret: str,
+    status: int = 200,
+    headers: Mapping[str, str] = UNCACHED,
+) -> web.Response:
+    """Return the answer that tells of an order."""
+    checked_language(request)
+    files = await query_catalogue(
+        request, lambda catalogue: catalogue.order_files.of(order.order_pk)
+    )
+
+    def make() -> web.Response:
+        data = _order_json(request, order, secret, files)
+        return web.json_response(data, status=status, headers=headers)
+
+    return await made(request, order, make)
 
 
 def _public_json(request: web.Request, order: Order) -> dict[str, object]:
@@ -136,15 +155,12 @@ def _public_json(request: web.Request, order: Order) -> dict[str, object]:
     }
 
 
-async def _order_json(request: web.Request, order: Order, secret: str) -> dict[str, object]:
-    """Return all of an order that its requester may know."""
+def _order_json(
+    request: web.Request, order: Order, secret: str, known: Sequence[FileRow]
+) -> dict[str, object]:
+    """Return all of an order that its requester may know; `known` is what is known of its files."""
     home, lang = f"{base_url(request)}/copies/{secret}", checked_language(request)
-    files = {
-        f.file_no: f
-        for f in await query_catalogue(
-            request, lambda catalogue: catalogue.order_files.of(order.order_pk)
-        )
-    }
+    files = {f.file_no: f for f in known}
     open_ = order.state in DOWNLOADS and (order.until_ms or 0) > current_ms(request)
     title = partial(text_in, lang=lang)
     hashed = sum(f.hashed for f in files.values())

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
-from typing import TypeVar
 
 import segno
 from aiohttp import web
@@ -30,21 +29,17 @@ from copies.states import DOWNLOADS, ENDED, State
 from storage.catalogue.orders import Order
 from streaming.context import CONTEXT, current_ms
 from streaming.http.negotiation import checked_language, language_of
-from streaming.http.scheduler import SCHEDULER
 from streaming.orders_context import (
     ORDERS,
     invoice_provider,
-    items_of,
     link_of,
+    made,
     query_catalogue,
     receipt_provider,
 )
 from streaming.pages.moment import clip_at
 from streaming.pages.render import Fields, page
 
-MOST_AT_ONCE = 150  # files and gaps of a page that is made at once, in some 5 ms
-
-T = TypeVar("T")
 NAMES = {
     Standing.QUOTED: N_("Not ordered yet"),
     Standing.NOT_ORDERED: N_("Not ordered in time"),
@@ -104,14 +99,6 @@ async def order_page(
         **words_of(order, lang),
     )
     return await made(request, order, make)
-
-
-async def made(request: web.Request, order: Order, make: Callable[[], T]) -> T:
-    """Return what is made of an order; of one with many files and gaps, as of a camera that came
-    and went all day, in a thread: it takes a second. Raises what the scheduler does."""
-    if items_of(order) < MOST_AT_ONCE:
-        return make()
-    return await request.app[SCHEDULER].in_thread(request, make)
 
 
 def _where_it_stands(request: web.Request, order: Order, lang: str) -> dict[str, object]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import threading
 from collections.abc import Awaitable, Callable
 from types import SimpleNamespace
@@ -25,12 +26,13 @@ from copies.payments.stripe import Stripe, _answer_of
 from copies.states import State
 from storage.catalogue.orders import Order
 from streaming import orders_context
+from streaming.api import copies as copies_api
 from streaming.http.clients import CLIENTS, Clients
 from streaming.http.scheduler import SCHEDULER, Scheduler
 from streaming.http.site import SITE
 from streaming.orders_context import ORDERS, QUOTES_AT_ONCE, OrdersContext
 from streaming.pages import order_actions, quote_form
-from streaming.pages.order import made, words_of
+from streaming.pages.order import words_of
 from streaming.pages.render import templates
 
 BEGIN, ZONE = 1_796_000_040_000, "UTC"
@@ -52,15 +54,27 @@ def test_the_form_tells_the_offset_of_what_is_recorded(monkeypatch: pytest.Monke
     assert said["offset"] == "UTC+2"
 
 
-async def test_a_page_of_many_files_holds_up_no_live_video() -> None:
+async def test_an_order_of_many_files_holds_up_no_live_video(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def no_files(*_: object) -> list[object]:
+        return []
+
+    def told(*_: object) -> dict[str, object]:
+        return {"at once": threading.current_thread() is threading.main_thread()}
+
+    monkeypatch.setattr(copies_api, "query_catalogue", no_files)
+    monkeypatch.setattr(copies_api, "_order_json", told)
     app = web.Application()
     app[SCHEDULER], app[CLIENTS] = Scheduler(), Clients(())
     request = make_mocked_request("GET", "/", app=app)
     for count, at_once in ((10, True), (3_000, False)):
         camera: dict[str, Any] = {"files": [{}] * count, "gaps": [{}] * count, "removed": []}
         order = Order(*(1, 1, "e", "s", 0, 1, "paid", "en"), {"cameras": [camera]}, "KZT", 0, 0)
-        here = await made(request, order, threading.current_thread)
+        here = await orders_context.made(request, order, threading.current_thread)
         assert (here is threading.current_thread()) is at_once
+        answer = await copies_api._told(request, order, "secret")
+        assert json.loads(answer.text or "") == {"at once": at_once}
 
 
 async def test_what_takes_too_long_to_look_for_may_be_too_much_or_in_a_slow_archive(
