@@ -231,15 +231,16 @@ class DirectoryArchive(Threads):
         try:
             with os.scandir(directory) as scan:
                 items = sorted(scan, key=lambda item: item.name)
-            found = []
-            for item in items:
-                if item.is_file() and not item.name.startswith("."):
+        except (FileNotFoundError, NotADirectoryError):
+            return [], []
+        found = []
+        for item in items:
+            if item.is_file() and not item.name.startswith("."):
+                with contextlib.suppress(FileNotFoundError):  # it went meanwhile, and no other
                     stat = item.stat()
                     key = Path(item.path).relative_to(self._root).as_posix()
                     found.append(Entry(key, "", stat.st_size, stat.st_mtime_ns // 1_000_000))
-            return found, [Path(i.path) for i in items if i.is_dir()]
-        except (FileNotFoundError, NotADirectoryError):
-            return [], []
+        return found, [Path(i.path) for i in items if i.is_dir()]
 
     async def remove(self, key: str, *, bucket: str = "", version_id: str | None = None) -> None:
         """See Archive."""

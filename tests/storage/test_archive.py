@@ -355,6 +355,26 @@ async def test_what_a_process_that_was_killed_left_of_an_object_goes(tmp_path: P
         assert [p.name for p in left.parent.iterdir()] == ["x-1.mp4"]
 
 
+async def test_what_goes_while_a_folder_is_listed_hides_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scandir = os.scandir
+
+    @contextlib.contextmanager
+    def late(path: Path) -> Iterator[list[os.DirEntry[str]]]:
+        with scandir(path) as scan:
+            items = list(scan)
+        (path / "x-2.json").unlink(missing_ok=True)
+        yield items
+
+    async with opened(Settings.model_validate(str(tmp_path))) as archive:
+        for number in (1, 2, 3):
+            await put(archive, f"e/s/c/x-{number}.json", b"{}")
+        monkeypatch.setattr(os, "scandir", late)
+        found = [entry.key async for entry in archive.entries("e/s/c/")]
+        assert found == ["e/s/c/x-1.json", "e/s/c/x-3.json"]
+
+
 @pytest.mark.parametrize("is_ignored", [True, False])
 async def test_a_range_that_is_ignored_is_cut_here(
     monkeypatch: pytest.MonkeyPatch, is_ignored: bool
