@@ -8,6 +8,7 @@ import glob
 import hashlib
 import os
 import threading
+import uuid
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
@@ -41,7 +42,7 @@ def _flushed(path: Path, flags: int = 0) -> Iterator[int]:
         # so that it is read back from the disk and not from memory
         os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
     except BaseException:
-        path.unlink()
+        path.unlink(missing_ok=True)
         raise
     finally:
         os.close(fd)
@@ -116,6 +117,9 @@ class DirectoryArchive(Threads):
         except FileExistsError:
             if self._sha256(path) != sha256:
                 raise ArchiveConflict(f"{path} exists and holds other bytes") from None
+        except FileNotFoundError:  # who put an object there meanwhile took it for one of the dead
+            if self._sha256(path) != sha256:
+                raise
         finally:
             beside.unlink(missing_ok=True)
         for left in path.parent.glob(f".{glob.escape(path.name)}.*.new"):
@@ -124,7 +128,8 @@ class DirectoryArchive(Threads):
 
     def _write(self, path: Path, data: bytes | Path, sha256: str) -> Path:
         """Write a new file that is to be linked to `path`, and flush it; return where it is."""
-        beside = path.with_name(f".{path.name}.{os.getpid()}.new")
+        # of nobody else: processes of two containers, or machines, may have the same number
+        beside = path.with_name(f".{path.name}.{uuid.uuid4().hex}.new")
         try:
             with _flushed(beside, os.O_CREAT | os.O_TRUNC) as fd:
                 self._copy(data, fd, sha256)

@@ -21,6 +21,7 @@ from pydantic import SecretStr
 from structlog.testing import capture_logs
 
 from config.model import Archive as Settings
+from storage.archive.directory import DirectoryArchive
 from storage.archive.factory import open_archive
 from storage.archive.port import (
     Archive,
@@ -373,6 +374,33 @@ async def test_what_goes_while_a_folder_is_listed_hides_no_other(
         monkeypatch.setattr(os, "scandir", late)
         found = [entry.key async for entry in archive.entries("e/s/c/")]
         assert found == ["e/s/c/x-1.json", "e/s/c/x-3.json"]
+
+
+@pytest.mark.parametrize("other", [b"whole", b"other"])
+async def test_what_two_processes_put_at_once_is_one_object(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, other: bytes
+) -> None:
+    """The second one comes just before the first has its name, or just after, and may have the
+    number of the first, as processes of two containers have."""
+    link, key = os.link, "e/x-1.mp4"
+    first, second = (DirectoryArchive(name, tmp_path) for name in ("first", "second"))
+
+    def between(beside: Path, path: Path) -> None:
+        monkeypatch.setattr(os, "link", link)
+        if other != b"whole":
+            link(beside, path)
+            with pytest.raises(ArchiveConflict):
+                second._put(path, other, sha256_of(other), False)
+            return
+        second._put(path, other, sha256_of(other), False)
+        link(beside, path)
+
+    monkeypatch.setattr(os, "link", between)
+    first._put(tmp_path / key, b"whole", sha256_of(b"whole"), False)
+    assert (tmp_path / key).read_bytes() == b"whole"
+    assert [p.name for p in (tmp_path / "e").iterdir()] == ["x-1.mp4"]
+    await first.close()
+    await second.close()
 
 
 @pytest.mark.parametrize("is_ignored", [True, False])
