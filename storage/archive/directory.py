@@ -24,6 +24,7 @@ from storage.archive.port import (
     Fault,
     ObjectNotFound,
     Put,
+    UnreadableSource,
     compare_ids,
     parse_marker,
 )
@@ -173,7 +174,7 @@ class DirectoryArchive(Threads):
                 digest.update(piece)
                 write_all(fd, piece)
         if isinstance(data, Path) and digest.hexdigest() != sha256:
-            raise ArchiveError(f"{data} changed while it was copied to {self._root}")
+            raise UnreadableSource(f"{data} changed while it was copied to {self._root}")
 
     async def get(
         self, key: str, offset: int = 0, length: int | None = None, *, bucket: str = ""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import hashlib
 import io
 import os
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from botocore.exceptions import HTTPClientError
 from pydantic import SecretStr
 from structlog.testing import capture_logs
 
@@ -31,6 +33,7 @@ from storage.archive.port import (
     ObjectExists,
     ObjectNotFound,
     Put,
+    UnreadableSource,
 )
 from storage.archive.s3 import S3Archive
 from storage.archive.s3_client import Unsupported
@@ -354,6 +357,31 @@ async def test_what_a_process_that_was_killed_left_of_an_object_goes(tmp_path: P
         left.write_bytes(b"half")
         await put(archive, "e/x-1.mp4", b"whole")
         assert [p.name for p in left.parent.iterdir()] == ["x-1.mp4"]
+
+
+@pytest.mark.parametrize("kind", ["directory", "bucket"])
+async def test_a_file_that_cannot_be_read_is_laid_to_no_archive(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    class Failing(io.BytesIO):
+        def read(self, size: int | None = -1, /) -> bytes:
+            raise OSError(errno.EIO, "Input/output error")
+
+    class Client:
+        def put_object(self, *, Body: io.BytesIO, **_: object) -> None:
+            try:
+                Body.read(1)
+            except Exception as error:  # as botocore does
+                raise HTTPClientError(error=error) from None
+
+    bucket = S3Archive(settings(1))
+    bucket._refuses_to_replace = True
+    monkeypatch.setattr(bucket._server, "_made", Client)
+    archive = bucket if kind == "bucket" else DirectoryArchive("archive", tmp_path)
+    monkeypatch.setattr(Path, "open", lambda *_, **__: Failing(b"1234"))
+    with pytest.raises(UnreadableSource, match=r"1\.mp4 cannot be read: Input/output error"):
+        await archive.put("e/s/c/1.mp4", tmp_path / "1.mp4", sha256_of(b"1234"))
+    await archive.close()
 
 
 async def test_what_goes_while_a_folder_is_listed_hides_no_other(
