@@ -36,6 +36,7 @@ class Repair:
         if await at.is_there(row):
             what = "recording that is there, and not in its list"
             return camera.finding(at.name, "different", what, seq)
+        await at.archive.check_id()  # of a disk that went meanwhile nothing is there
         if (written := await self._believe_trace(row, at)) is not None:
             return camera.finding("catalogue", "missing", REMOVED, seq, written)
         if other := await camera.catalogue.camera_of_same_bytes(camera.name, identity):
