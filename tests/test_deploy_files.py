@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
@@ -70,6 +71,39 @@ def test_compose_gives_each_machine_what_its_settings_name() -> None:
                 assert (DEPLOY / source).exists(), source
             elif not source.startswith("."):
                 assert source in compose["volumes"]
+
+
+def test_compose_makes_its_bucket_however_late_the_server_is(tmp_path: Path) -> None:
+    """`weed shell` ends with 0 whatever became of what it was told."""
+    programs = {
+        "weed": """
+            if [ $1 = server ]; then read -r _ < made; exit; fi
+            read -r line
+            case $line in
+            s3.bucket.list) cat buckets ;;
+            "s3.bucket.create -name kuager")
+              echo >> asked
+              if [ $(wc -l < asked) = 3 ]; then
+                printf '  kuager\\tsize:0\\tchunk:0\\n' > buckets
+                echo > made
+              fi ;;
+            esac
+        """,
+        "sleep": "",
+    }
+    for name, script in programs.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\n{script}")
+        (tmp_path / name).chmod(0o755)
+    (tmp_path / "buckets").touch()
+    os.mkfifo(tmp_path / "made")
+    service = yaml.safe_load((DEPLOY / "compose.yaml").read_text())["services"]["s3"]
+    command = service["command"][0].replace("$$", "$").replace("/tmp/", f"{tmp_path}/")
+    environ = {"PATH": f"{tmp_path}:/usr/bin:/bin"} | dict.fromkeys(service["environment"], "x")
+    subprocess.run(
+        [*service["entrypoint"], command], env=environ, cwd=tmp_path, check=True, timeout=60
+    )
+    assert len((tmp_path / "asked").read_text()) == 3
+    assert '"accessKey": "x"' in (tmp_path / "s3.json").read_text()
 
 
 def test_docker_takes_the_compose_file() -> None:
