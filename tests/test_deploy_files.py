@@ -202,6 +202,26 @@ def test_the_settings_of_the_chart_are_right(tmp_path: Path) -> None:
     assert {p.name for p in (CHART / "templates").iterdir()} >= {"nodes.yaml", "network.yaml"}
 
 
+def test_no_pod_is_killed_for_a_disk_that_takes_nothing(tmp_path: Path) -> None:
+    """Its supervisor cannot say then that it is well; one that hangs does not say so either."""
+    text = (CHART / "templates/_helpers.tpl").read_text()
+    (line,) = re.findall(r"command: (\[sh, -c, .*\])", text)
+    command = [
+        word.replace("/spool/kuager/_status", str(tmp_path)) for word in yaml.safe_load(line)
+    ]
+
+    def is_alive() -> bool:
+        return subprocess.run(command, stderr=subprocess.DEVNULL).returncode == 0
+
+    (tmp_path / "supervisor.json").touch()
+    assert is_alive()
+    os.utime(tmp_path / "supervisor.json", (1, 1))
+    assert not is_alive()
+    (tmp_path / "probe").unlink()
+    (tmp_path / "probe").mkdir()  # nothing can be written there
+    assert is_alive()
+
+
 # -- nginx -------------------------------------------------------------------------------------
 
 
