@@ -63,6 +63,7 @@ def test_compose_gives_each_machine_what_its_settings_name() -> None:
     for name, service in nodes.items():
         assert wanted <= service["environment"].keys()
         assert service["environment"]["NODE_ADDRESS"] == f"{name}:8090"
+        assert service["init"]  # else ffmpegs of a recorder that was killed are zombies for good
         assert service["read_only"] and service["user"] != "0" and service["cap_drop"] == ["ALL"]
     for service in services.values():
         for volume in service.get("volumes", []):
@@ -183,7 +184,7 @@ def test_the_chart_makes_what_kubernetes_takes(tmp_path: Path) -> None:
                 pod = part["spec"]["template"]["spec"]
                 (container,) = pod["containers"]
                 assert container["securityContext"]["readOnlyRootFilesystem"]
-                assert pod["securityContext"]["runAsNonRoot"]
+                assert pod["securityContext"]["runAsNonRoot"] and pod["shareProcessNamespace"]
                 mounted = {mount["name"] for mount in container["volumeMounts"]}
                 there = {volume["name"] for volume in pod["volumes"]}
                 claims = part["spec"].get("volumeClaimTemplates", ())

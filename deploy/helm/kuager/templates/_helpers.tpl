@@ -22,6 +22,9 @@ metadata:
     checksum/config: {{ .root.Values.config | sha256sum }}
 spec:
   automountServiceAccountToken: false
+  # else the supervisor is process 1, and what is left of the children of a recorder that was killed
+  # stays until no process can be started any more
+  shareProcessNamespace: true
   # it hands its cameras over, then seals what it has
   terminationGracePeriodSeconds: 120
   securityContext:
