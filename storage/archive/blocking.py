@@ -54,6 +54,7 @@ class Source:
 @contextlib.contextmanager
 def opened(source: bytes | Path) -> Iterator[Source]:
     """Open what is to be stored, to be read from its beginning."""
+    file: BinaryIO
     try:
         file = io.BytesIO(source) if isinstance(source, bytes) else source.open("rb")
     except OSError as error:

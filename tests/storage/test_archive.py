@@ -377,7 +377,7 @@ async def test_a_file_that_cannot_be_read_is_laid_to_no_archive(
     bucket = S3Archive(settings(1))
     bucket._refuses_to_replace = True
     monkeypatch.setattr(bucket._server, "_made", Client)
-    archive = bucket if kind == "bucket" else DirectoryArchive("archive", tmp_path)
+    archive: Archive = bucket if kind == "bucket" else DirectoryArchive("archive", tmp_path)
     monkeypatch.setattr(Path, "open", lambda *_, **__: Failing(b"1234"))
     with pytest.raises(UnreadableSource, match=r"1\.mp4 cannot be read: Input/output error"):
         await archive.put("e/s/c/1.mp4", tmp_path / "1.mp4", sha256_of(b"1234"))
