@@ -54,10 +54,11 @@ class Repair:
             return ""
         async for where, index, media in self._copies(row, to):
             try:
-                await self._writer.forget_archived(self._camera.name, row.identity, to.name)
-                await to.verified.store(index, media)
+                there = await to.verified.store(index, media)
             except (PermanentUploadError, ArchiveError):
-                continue
+                continue  # it may be there all the same: what cannot be read now is not gone
+            await self._writer.forget_archived(self._camera.name, row.identity, to.name)
+            await self._writer.mark_archived(index, there)
             return f"put again from {where}"
         return ""
 

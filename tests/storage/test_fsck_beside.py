@@ -26,7 +26,7 @@ from storage.archival.retention import retire
 from storage.archival.uploader import Uploader
 from storage.archival.verified_archive import VerifiedArchive
 from storage.archive.directory import DirectoryArchive
-from storage.archive.port import TRACE, AnotherArchive, Entry
+from storage.archive.port import TRACE, AnotherArchive, ArchiveError, Entry, Fault, Put
 from storage.catalogue.cameras import Name
 from storage.catalogue.catalogue import Catalogue
 from storage.catalogue.rows import RecordingRow
@@ -183,6 +183,25 @@ async def test_what_had_just_been_sealed_is_not_late_when_its_turn_comes(tmp_pat
             config, catalogue, [archive], deep=True, clock=lambda: begun_ms + 120_000 * next(looks)
         )
         assert not [f for f in await fsck.check(C) if f.where in ("archive", "spool")]
+
+
+async def test_what_cannot_be_read_for_a_moment_is_not_forgotten(tmp_path: Path) -> None:
+    class Overloaded(DirectoryArchive):
+        async def get(self, key: str, *args: Any, **named: Any) -> bytes:
+            if key.endswith("Z-2.mp4"):
+                raise ArchiveError("is overloaded", Fault.SLOW)
+            return await super().get(key, *args, **named)
+
+        async def put(self, *_: Any, **__: Any) -> Put:
+            raise ArchiveError("is overloaded", Fault.SLOW)
+
+    async with filled(tmp_path, 3) as (config, catalogue, _, _):
+        archive = Overloaded("archive", tmp_path / "archive")
+        fsck = Fsck(config, catalogue, [archive], repair=True, deep=True, clock=later_ms)
+        found = {(f.which, f.what, f.done) for f in await fsck.check(C)}
+        assert ("2", "bytes that cannot be read", "") in found
+        assert [len(row.there) for row in await catalogue.recordings_of(C)] == [1, 1, 1, 0]
+        await archive.close()
 
 
 async def test_of_a_disk_that_goes_while_fsck_looks_nothing_is_called_lost(tmp_path: Path) -> None:
