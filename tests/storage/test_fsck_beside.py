@@ -108,7 +108,7 @@ async def test_what_is_removed_while_an_archive_is_listed_is_not_left_over(tmp_p
 
 
 class Late:
-    """Has something done just after, or just before, rows are read the so-manieth time."""
+    """Has something done just after, or just before, rows are read for the last time of `left`."""
 
     def __init__(self, catalogue: Catalogue, work: Callable[[], Awaitable[object]]):
         self._read, self._work, self.left = catalogue.recordings_of, work, 0
