@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
@@ -62,6 +63,7 @@ def test_compose_gives_each_machine_what_its_settings_name() -> None:
     for name, service in nodes.items():
         assert wanted <= service["environment"].keys()
         assert service["environment"]["NODE_ADDRESS"] == f"{name}:8090"
+        assert service["init"]  # else ffmpegs of a recorder that was killed are zombies for good
         assert service["read_only"] and service["user"] != "0" and service["cap_drop"] == ["ALL"]
     for service in services.values():
         for volume in service.get("volumes", []):
@@ -70,6 +72,39 @@ def test_compose_gives_each_machine_what_its_settings_name() -> None:
                 assert (DEPLOY / source).exists(), source
             elif not source.startswith("."):
                 assert source in compose["volumes"]
+
+
+def test_compose_makes_its_bucket_however_late_the_server_is(tmp_path: Path) -> None:
+    """`weed shell` ends with 0 whatever became of what it was told."""
+    programs = {
+        "weed": """
+            if [ $1 = server ]; then read -r _ < made; exit; fi
+            read -r line
+            case $line in
+            s3.bucket.list) cat buckets ;;
+            "s3.bucket.create -name kuager")
+              echo >> asked
+              if [ $(wc -l < asked) = 3 ]; then
+                printf '  kuager\\tsize:0\\tchunk:0\\n' > buckets
+                echo > made
+              fi ;;
+            esac
+        """,
+        "sleep": "",
+    }
+    for name, script in programs.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\n{script}")
+        (tmp_path / name).chmod(0o755)
+    (tmp_path / "buckets").touch()
+    os.mkfifo(tmp_path / "made")
+    service = yaml.safe_load((DEPLOY / "compose.yaml").read_text())["services"]["s3"]
+    command = service["command"][0].replace("$$", "$").replace("/tmp/", f"{tmp_path}/")
+    environ = {"PATH": f"{tmp_path}:/usr/bin:/bin"} | dict.fromkeys(service["environment"], "x")
+    subprocess.run(
+        [*service["entrypoint"], command], env=environ, cwd=tmp_path, check=True, timeout=60
+    )
+    assert len((tmp_path / "asked").read_text()) == 3
+    assert '"accessKey": "x"' in (tmp_path / "s3.json").read_text()
 
 
 def test_docker_takes_the_compose_file() -> None:
@@ -149,7 +184,7 @@ def test_the_chart_makes_what_kubernetes_takes(tmp_path: Path) -> None:
                 pod = part["spec"]["template"]["spec"]
                 (container,) = pod["containers"]
                 assert container["securityContext"]["readOnlyRootFilesystem"]
-                assert pod["securityContext"]["runAsNonRoot"]
+                assert pod["securityContext"]["runAsNonRoot"] and pod["shareProcessNamespace"]
                 mounted = {mount["name"] for mount in container["volumeMounts"]}
                 there = {volume["name"] for volume in pod["volumes"]}
                 claims = part["spec"].get("volumeClaimTemplates", ())
@@ -166,6 +201,26 @@ def test_the_settings_of_the_chart_are_right(tmp_path: Path) -> None:
     assert config.node is not None and config.node.cameras == 400
     assert named(text) <= NEEDED.keys()
     assert {p.name for p in (CHART / "templates").iterdir()} >= {"nodes.yaml", "network.yaml"}
+
+
+def test_no_pod_is_killed_for_a_disk_that_takes_nothing(tmp_path: Path) -> None:
+    """Its supervisor cannot say then that it is well; one that hangs does not say so either."""
+    text = (CHART / "templates/_helpers.tpl").read_text()
+    (line,) = re.findall(r"command: (\[sh, -c, .*\])", text)
+    command = [
+        word.replace("/spool/kuager/_status", str(tmp_path)) for word in yaml.safe_load(line)
+    ]
+
+    def is_alive() -> bool:
+        return subprocess.run(command, stderr=subprocess.DEVNULL).returncode == 0
+
+    (tmp_path / "supervisor.json").touch()
+    assert is_alive()
+    os.utime(tmp_path / "supervisor.json", (1, 1))
+    assert not is_alive()
+    (tmp_path / "probe").unlink()
+    (tmp_path / "probe").mkdir()  # nothing can be written there
+    assert is_alive()
 
 
 # -- nginx -------------------------------------------------------------------------------------

@@ -269,11 +269,7 @@ class Replicator:
         if index.name != pending.camera:  # since its row was written
             text = f"{pending.stored.lines} is spoilt: it is of another camera than it was"
             raise PermanentUploadError(Blocked.UNREADABLE, text)
-        try:
-            return await self.archive.store(index, media)
-        except OSError as error:  # what was compared cannot be opened, or is gone now
-            text = f"{error.filename or media} cannot be read: {error.strerror}"
-            raise PermanentUploadError(Blocked.UNREADABLE, text) from None
+        return await self.archive.store(index, media)
 
     async def _store_fetched(self, pending: PendingUpload, fetch: Fetch) -> Archived:
         """Store what another archive has, by a file beside the spool: one at a time, as it may be

@@ -17,7 +17,15 @@ from base.clock import Clock, now_ms
 from config.model import Archive as Settings
 from storage.archival.backlog import Blocked
 from storage.archival.pending import PermanentUploadError
-from storage.archive.port import Archive, ArchiveConflict, ArchiveError, Fault, ObjectNotFound, Put
+from storage.archive.port import (
+    Archive,
+    ArchiveConflict,
+    ArchiveError,
+    Fault,
+    ObjectNotFound,
+    Put,
+    UnreadableSource,
+)
 from storage.catalogue.archive_ids import identify
 from storage.catalogue.cameras import Name
 from storage.catalogue.catalogue import Catalogue
@@ -75,9 +83,12 @@ class VerifiedArchive:
             (".json", document, sha256_of(document)),
         )
         how = locked_until_ms, read_back, index.seal.sha256
-        (put, verified), (description, _) = [
-            await self._put(key + ending, data, sha256, *how) for ending, data, sha256 in parts
-        ]
+        try:
+            (put, verified), (description, _) = [
+                await self._put(key + ending, data, sha256, *how) for ending, data, sha256 in parts
+            ]
+        except UnreadableSource as error:
+            raise PermanentUploadError(Blocked.UNREADABLE, str(error)) from None
         # 4. the row: from here on it may leave the spool
         etags = f"{put.etag} {description.etag}"
         there = Archived(

@@ -8,6 +8,7 @@ import glob
 import hashlib
 import os
 import threading
+import uuid
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from storage.archive.port import (
     Fault,
     ObjectNotFound,
     Put,
+    UnreadableSource,
     compare_ids,
     parse_marker,
 )
@@ -41,7 +43,7 @@ def _flushed(path: Path, flags: int = 0) -> Iterator[int]:
         # so that it is read back from the disk and not from memory
         os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
     except BaseException:
-        path.unlink()
+        path.unlink(missing_ok=True)
         raise
     finally:
         os.close(fd)
@@ -116,6 +118,9 @@ class DirectoryArchive(Threads):
         except FileExistsError:
             if self._sha256(path) != sha256:
                 raise ArchiveConflict(f"{path} exists and holds other bytes") from None
+        except FileNotFoundError:  # who put an object there meanwhile took it for one of the dead
+            if self._sha256(path) != sha256:
+                raise
         finally:
             beside.unlink(missing_ok=True)
         for left in path.parent.glob(f".{glob.escape(path.name)}.*.new"):
@@ -124,7 +129,8 @@ class DirectoryArchive(Threads):
 
     def _write(self, path: Path, data: bytes | Path, sha256: str) -> Path:
         """Write a new file that is to be linked to `path`, and flush it; return where it is."""
-        beside = path.with_name(f".{path.name}.{os.getpid()}.new")
+        # of nobody else: processes of two containers, or machines, may have the same number
+        beside = path.with_name(f".{path.name}.{uuid.uuid4().hex}.new")
         try:
             with _flushed(beside, os.O_CREAT | os.O_TRUNC) as fd:
                 self._copy(data, fd, sha256)
@@ -168,7 +174,7 @@ class DirectoryArchive(Threads):
                 digest.update(piece)
                 write_all(fd, piece)
         if isinstance(data, Path) and digest.hexdigest() != sha256:
-            raise ArchiveError(f"{data} changed while it was copied to {self._root}")
+            raise UnreadableSource(f"{data} changed while it was copied to {self._root}")
 
     async def get(
         self, key: str, offset: int = 0, length: int | None = None, *, bucket: str = ""
@@ -231,15 +237,16 @@ class DirectoryArchive(Threads):
         try:
             with os.scandir(directory) as scan:
                 items = sorted(scan, key=lambda item: item.name)
-            found = []
-            for item in items:
-                if item.is_file() and not item.name.startswith("."):
+        except (FileNotFoundError, NotADirectoryError):
+            return [], []
+        found = []
+        for item in items:
+            if item.is_file() and not item.name.startswith("."):
+                with contextlib.suppress(FileNotFoundError):  # it went meanwhile, and no other
                     stat = item.stat()
                     key = Path(item.path).relative_to(self._root).as_posix()
                     found.append(Entry(key, "", stat.st_size, stat.st_mtime_ns // 1_000_000))
-            return found, [Path(i.path) for i in items if i.is_dir()]
-        except (FileNotFoundError, NotADirectoryError):
-            return [], []
+        return found, [Path(i.path) for i in items if i.is_dir()]
 
     async def remove(self, key: str, *, bucket: str = "", version_id: str | None = None) -> None:
         """See Archive."""

@@ -69,6 +69,11 @@ class ArchiveConflict(ArchiveError):
         super().__init__(text, Fault.ALTERED)
 
 
+class UnreadableSource(Exception):
+    """The file that was to be stored cannot be read, or has changed: the archive is not to blame.
+    The text says what."""
+
+
 @dataclass(frozen=True, slots=True)
 class Put:
     """Where an object was stored; who compared its SHA-256 so far, if anyone."""
@@ -121,7 +126,8 @@ class Archive(Protocol):
         replace: bool = False,
     ) -> Put:
         """Store bytes, or those of a file, whole; without `replace`, raises ArchiveConflict
-        rather than lose others. A file is read piece by piece."""
+        rather than lose others. A file is read piece by piece; where it cannot be, raises
+        UnreadableSource."""
 
     async def get(
         self, key: str, offset: int = 0, length: int | None = None, *, bucket: str = ""

@@ -106,21 +106,19 @@ class S3Archive(Threads):
         if settings.lock and locked_until_ms is not None:
             until = datetime.fromtimestamp(locked_until_ms / 1000, UTC)
             extra |= {"ObjectLockMode": settings.lock.upper(), "ObjectLockRetainUntilDate": until}
-        length = len(data) if isinstance(data, bytes) else data.stat().st_size
-        seconds = self._seconds("put", length)
-        try:
-            with opened(data) as file:
+        with opened(data) as file:
+            seconds = self._seconds("put", file.length)
+            try:
                 answer = self._server.call(
                     "put_object", bucket, key, seconds, file, sha256, **extra
                 )
-        except UploadTimeout:
-            raise self._late("put", length, seconds) from None
-        except ObjectExists:
-            if (found := self._there(bucket, key, sha256)) is None:
-                raise ArchiveError(
-                    f"{self._server.where}: {key} is said to exist and is not there", Fault.ALTERED
-                ) from None
-            return found
+            except UploadTimeout:
+                raise self._late("put", file.length, seconds) from None
+            except ObjectExists:
+                if (found := self._there(bucket, key, sha256)) is None:
+                    text = f"{self._server.where}: {key} is said to exist and is not there"
+                    raise ArchiveError(text, Fault.ALTERED) from None
+                return found
         self._factors["put"] = 1.0
         verified: Literal["", "by the server"] = "by the server" if self._compares_sha256 else ""
         return Put(bucket, verified, answer.get("ETag", ""), answer.get("VersionId"))

@@ -11,7 +11,7 @@ import time
 from dataclasses import dataclass
 from datetime import UTC
 from email.utils import parsedate_to_datetime
-from typing import Any, BinaryIO
+from typing import Any
 from urllib.parse import urlsplit
 
 import boto3
@@ -38,8 +38,14 @@ from base.clock import now_ms
 from base.hostclock import LEAP_MS, elapsed_ms, span
 from base.network import connection_words
 from config.model import Archive as Settings
-from storage.archive.blocking import THREADS
-from storage.archive.port import ArchiveError, Fault, ObjectExists, ObjectNotFound
+from storage.archive.blocking import THREADS, Source
+from storage.archive.port import (
+    ArchiveError,
+    Fault,
+    ObjectExists,
+    ObjectNotFound,
+    UnreadableSource,
+)
 
 # CONNECT_S is also how long 128 kB of an upload may take: urllib3 has one timeout for both, and
 # botocore sends such pieces. READ_S is how long the server may take to answer, and between two
@@ -83,17 +89,22 @@ class Unsupported(ArchiveError):
 class _Body:
     """A file to send that gives up when its time is over: sockets only time out each write."""
 
-    def __init__(self, file: BinaryIO, seconds: float):
+    def __init__(self, file: Source, seconds: float):
         self._file, self._until = file, time.monotonic() + seconds
         self.seek, self.tell = file.seek, file.tell
         self.late = False
+        self.unread: UnreadableSource | None = None  # botocore makes an error of its own of it
 
     def read(self, size: int = -1, /) -> bytes:
         """Return the next bytes; raises TimeoutError when the time is over."""
         self.late = time.monotonic() > self._until
         if self.late:
             raise TimeoutError
-        return self._file.read(size)
+        try:
+            return self._file.read(size)
+        except UnreadableSource as error:
+            self.unread = error
+            raise
 
 
 def proxy_of(settings: Settings) -> str | None:
@@ -200,14 +211,14 @@ class S3Client:
         bucket: str,
         key: str | None = None,
         seconds: float = 0,
-        data: BinaryIO | None = None,
+        data: Source | None = None,
         sha256: str = "",
         **arguments: Any,
     ) -> Any:
         """Ask for an operation of boto3's client; `data` is to be sent within `seconds`.
 
         Raises ObjectNotFound, ObjectExists where it may not be replaced, UploadTimeout,
-        Unsupported, ArchiveError.
+        UnreadableSource, Unsupported, ArchiveError.
         """
         client = self._made()
         if key is not None:
@@ -237,6 +248,8 @@ class S3Client:
             fault, text = _advice(code, status, said, self.server_time)
             raise kind(f"{self.where}: {text}", fault) from None
         except (BotoCoreError, ResponseParserError, OSError) as error:
+            if body is not None and body.unread is not None:
+                raise body.unread from None
             if body is not None and (body.late or _timed_out_sending(error)):
                 raise UploadTimeout from None
             fault, text = describe_error(error)

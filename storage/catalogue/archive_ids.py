@@ -67,7 +67,8 @@ async def identify(archive: Archive, ids: ArchiveIds) -> None:
     found = await marked(archive)
     expected = known.get(archive.name)
     if expected is None:
-        found = found or await _mark(archive, ids)
+        own = None if found else await _mark(archive, ids)
+        found = found or own or await _marked_by_another(archive)
         async with ids.naming:  # of two new names of one place the second sees the first
             named = {name for name, other in (await ids.known()).items() if other == found}
             if others := sorted(named - {archive.name}):
@@ -76,6 +77,10 @@ async def identify(archive: Archive, ids: ArchiveIds) -> None:
                 )
             await ids.remember(archive.name, found)
             expected = (await ids.known())[archive.name]
+        if own is not None and own != expected:
+            # who was faster had marked it in the same moment, and the server let ours replace that
+            found = expected
+            await _put_marker(archive, expected, replace=True)
     compare_ids(found, expected, f"the place of '{archive.name}'")
     archive.expected_id = expected
 
@@ -88,7 +93,8 @@ async def marked(archive: Archive) -> str | None:
         return None
 
 
-async def _mark(archive: Archive, ids: ArchiveIds) -> str:
+async def _mark(archive: Archive, ids: ArchiveIds) -> str | None:
+    """Mark a new archive; return its id, None where another process was faster."""
     there = set(await archive.below("")) - {MARKER_KEY.partition("/")[0]}
     if not there and await ids.has_recordings(archive.name):
         raise AnotherArchive(
@@ -96,13 +102,20 @@ async def _mark(archive: Archive, ids: ArchiveIds) -> str:
             "disk; where all of it is lost, give a new archive another 'name'"
         )
     archive_id = uuid.uuid4().hex
-    data = Marker(FORMAT, archive_id).to_json()
     try:
-        await archive.put(MARKER_KEY, data, sha256_of(data))
-    except ArchiveConflict:  # another process was faster
-        if (found := await marked(archive)) is None:
-            text = f"'{archive.name}' says that {MARKER_KEY} exists, and does not give it"
-            raise ArchiveError(text) from None
-        return found
+        await _put_marker(archive, archive_id)
+    except ArchiveConflict:
+        return None
     log.info("A new archive was marked", archive=archive.name, archive_id=archive_id)
     return archive_id
+
+
+async def _put_marker(archive: Archive, archive_id: str, *, replace: bool = False) -> None:
+    data = Marker(FORMAT, archive_id).to_json()
+    await archive.put(MARKER_KEY, data, sha256_of(data), replace=replace)
+
+
+async def _marked_by_another(archive: Archive) -> str:
+    if (found := await marked(archive)) is None:
+        raise ArchiveError(f"'{archive.name}' says that {MARKER_KEY} exists, and does not give it")
+    return found

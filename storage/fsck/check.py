@@ -4,7 +4,8 @@ Nothing is ever removed from an archive here but what was to be removed: what a 
 the bytes that the row names, that no hold keeps, and with its trace. Where a row and the `.json`
 beside whole bytes differ, the archive is right, unless the spool or another archive has what the
 row names. What may just be on its way is left alone: the catalogue is read before and after the
-archive is listed, and an object that is younger than IN_FLIGHT_MS is not missed in the catalogue.
+archive is listed and before anything is called missing, and an object that is younger than
+IN_FLIGHT_MS is not missed in the catalogue.
 """
 
 from __future__ import annotations
@@ -142,6 +143,7 @@ class _CameraCheck:
         self._repair, self._writer = Repair(camera, fsck.repair), camera.catalogue.writer
         self._finding = camera.finding
         self._put: set[tuple[str, Key]] = set()  # archive and name of what was put there
+        self._missed = list[tuple[RecordingRow, ArchiveListing | None]]()  # None: by this spool
 
     async def look(self) -> AsyncIterator[Finding]:
         """Yield what is wrong, each put right first where that is asked for."""
@@ -166,8 +168,11 @@ class _CameraCheck:
                 if (listing.name, row.key) not in self._put:  # since it was listed
                     async for finding in self._compare(row, listing, before.get(identity)):
                         yield finding
-            async for finding in self._in_spool(row):
-                yield finding
+            if identity in before:  # what has come since may be younger than the look at the spool
+                async for finding in self._in_spool(row):
+                    yield finding
+        async for finding in self._missing():
+            yield finding
         if self._fsck.deep:
             for number, listing in enumerate(camera.listings):
                 async for finding in self._read_all(number, listing):
@@ -306,9 +311,9 @@ class _CameraCheck:
                 yield self._finding("catalogue", "missing", what, seq, done)
         elif said is None:
             if before is not None and not (camera.is_here(row) or camera.comes(row)):
-                yield await self._repair.missing(row, listing)
+                self._missed.append((row, listing))
         elif said_before is not None:
-            yield await self._repair.missing(row, listing)
+            self._missed.append((row, listing))
 
     async def _compare_whole(
         self, row: RecordingRow, listing: ArchiveListing, found: StoredObject
@@ -326,19 +331,32 @@ class _CameraCheck:
 
     async def _in_spool(self, row: RecordingRow) -> AsyncIterator[Finding]:
         """Find what this spool should have and has not; of others' spools it knows nothing."""
-        camera, key, seq = self._camera, row.key, row.record_seq
+        camera = self._camera
         if row.removed_ms is not None or camera.is_here(row):
             return
-        if camera.waits(row):
-            if not row.archives and row.end_ms < camera.now_ms - WAITS_MS:
-                what = f"recording in no archive yet: only the spool {row.spool} has it"
-                yield self._finding("spool", "missing", what, seq)
-            return
-        done = ""
-        if self._repair.wanted and any(listing.has(key) for listing in camera.listings):
-            await self._writer.mark_removed(camera.name, row.identity, camera.now_ms)
-            done = "row written"
-        yield self._finding("spool", "missing", "recording that was not removed", seq, done)
+        if not camera.waits(row):
+            self._missed.append((row, None))
+        elif not row.archives and row.end_ms < camera.now_ms - WAITS_MS:
+            what = f"recording in no archive yet: only the spool {row.spool} has it"
+            yield self._finding("spool", "missing", what, row.record_seq)
+
+    async def _missing(self) -> AsyncIterator[Finding]:
+        """Look once more for what seems to be missing, by rows as they are by now: what was stored,
+        removed or taken off the spool meanwhile is not."""
+        camera = self._camera
+        now = await camera.read_rows() if self._missed else {}
+        for row, listing in self._missed:
+            told = now.get(row.identity)
+            if listing is not None:
+                if told and said_of(told, listing.name) == said_of(row, listing.name):
+                    yield await self._repair.missing(row, listing)
+            elif told and told.removed_ms is None:
+                done = ""
+                if self._repair.wanted and any(one.has(row.key) for one in camera.listings):
+                    await self._writer.mark_removed(camera.name, row.identity, camera.now_ms)
+                    done = "row written"
+                seq, what = row.record_seq, "recording that was not removed"
+                yield self._finding("spool", "missing", what, seq, done)
 
     # -- every byte ----------------------------------------------------------------------
 

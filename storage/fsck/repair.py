@@ -36,6 +36,7 @@ class Repair:
         if await at.is_there(row):
             what = "recording that is there, and not in its list"
             return camera.finding(at.name, "different", what, seq)
+        await at.archive.check_id()  # of a disk that went meanwhile nothing is there
         if (written := await self._believe_trace(row, at)) is not None:
             return camera.finding("catalogue", "missing", REMOVED, seq, written)
         if other := await camera.catalogue.camera_of_same_bytes(camera.name, identity):
@@ -53,10 +54,11 @@ class Repair:
             return ""
         async for where, index, media in self._copies(row, to):
             try:
-                await self._writer.forget_archived(self._camera.name, row.identity, to.name)
-                await to.verified.store(index, media)
+                there = await to.verified.store(index, media)
             except (PermanentUploadError, ArchiveError):
-                continue
+                continue  # it may be there all the same: what cannot be read now is not gone
+            await self._writer.forget_archived(self._camera.name, row.identity, to.name)
+            await self._writer.mark_archived(index, there)
             return f"put again from {where}"
         return ""
 

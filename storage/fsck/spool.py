@@ -72,9 +72,10 @@ class SpoolCheck:
         What another election left in the spool waits as all else does; `others` are its rows, of
         those of this spool.
         """
+        at_ms = self.clock()  # of `rows`: until the newest is hashed, others may take minutes
         for stored in reader.stored():
             index = reader.read(stored)
-            late = self.clock() - _written_ms(stored.lines) > LATE_MS
+            late = at_ms - _written_ms(stored.lines) > LATE_MS
             sealed = index is not None and index.seal is not None
             if not sealed and late:
                 unread = index is None or stored.broken

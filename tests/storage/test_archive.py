@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import hashlib
 import io
 import os
@@ -17,10 +18,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from botocore.exceptions import HTTPClientError
 from pydantic import SecretStr
 from structlog.testing import capture_logs
 
 from config.model import Archive as Settings
+from storage.archive.directory import DirectoryArchive
 from storage.archive.factory import open_archive
 from storage.archive.port import (
     Archive,
@@ -30,6 +33,7 @@ from storage.archive.port import (
     ObjectExists,
     ObjectNotFound,
     Put,
+    UnreadableSource,
 )
 from storage.archive.s3 import S3Archive
 from storage.archive.s3_client import Unsupported
@@ -353,6 +357,78 @@ async def test_what_a_process_that_was_killed_left_of_an_object_goes(tmp_path: P
         left.write_bytes(b"half")
         await put(archive, "e/x-1.mp4", b"whole")
         assert [p.name for p in left.parent.iterdir()] == ["x-1.mp4"]
+
+
+@pytest.mark.parametrize("kind", ["directory", "bucket"])
+async def test_a_file_that_cannot_be_read_is_laid_to_no_archive(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    class Failing(io.BytesIO):
+        def read(self, size: int | None = -1, /) -> bytes:
+            raise OSError(errno.EIO, "Input/output error")
+
+    class Client:
+        def put_object(self, *, Body: io.BytesIO, **_: object) -> None:
+            try:
+                Body.read(1)
+            except Exception as error:  # as botocore does
+                raise HTTPClientError(error=error) from None
+
+    bucket = S3Archive(settings(1))
+    bucket._refuses_to_replace = True
+    monkeypatch.setattr(bucket._server, "_made", Client)
+    archive: Archive = bucket if kind == "bucket" else DirectoryArchive("archive", tmp_path)
+    monkeypatch.setattr(Path, "open", lambda *_, **__: Failing(b"1234"))
+    with pytest.raises(UnreadableSource, match=r"1\.mp4 cannot be read: Input/output error"):
+        await archive.put("e/s/c/1.mp4", tmp_path / "1.mp4", sha256_of(b"1234"))
+    await archive.close()
+
+
+async def test_what_goes_while_a_folder_is_listed_hides_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scandir = os.scandir
+
+    @contextlib.contextmanager
+    def late(path: Path) -> Iterator[list[os.DirEntry[str]]]:
+        with scandir(path) as scan:
+            items = list(scan)
+        (path / "x-2.json").unlink(missing_ok=True)
+        yield items
+
+    async with opened(Settings.model_validate(str(tmp_path))) as archive:
+        for number in (1, 2, 3):
+            await put(archive, f"e/s/c/x-{number}.json", b"{}")
+        monkeypatch.setattr(os, "scandir", late)
+        found = [entry.key async for entry in archive.entries("e/s/c/")]
+        assert found == ["e/s/c/x-1.json", "e/s/c/x-3.json"]
+
+
+@pytest.mark.parametrize("other", [b"whole", b"other"])
+async def test_what_two_processes_put_at_once_is_one_object(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, other: bytes
+) -> None:
+    """The second one comes just before the first has its name, or just after, and may have the
+    number of the first, as processes of two containers have."""
+    link, key = os.link, "e/x-1.mp4"
+    first, second = (DirectoryArchive(name, tmp_path) for name in ("first", "second"))
+
+    def between(beside: Path, path: Path) -> None:
+        monkeypatch.setattr(os, "link", link)
+        if other != b"whole":
+            link(beside, path)
+            with pytest.raises(ArchiveConflict):
+                second._put(path, other, sha256_of(other), False)
+            return
+        second._put(path, other, sha256_of(other), False)
+        link(beside, path)
+
+    monkeypatch.setattr(os, "link", between)
+    first._put(tmp_path / key, b"whole", sha256_of(b"whole"), False)
+    assert (tmp_path / key).read_bytes() == b"whole"
+    assert [p.name for p in (tmp_path / "e").iterdir()] == ["x-1.mp4"]
+    await first.close()
+    await second.close()
 
 
 @pytest.mark.parametrize("is_ignored", [True, False])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Awaitable
 from pathlib import Path
 from typing import Any
 
@@ -123,6 +124,30 @@ async def test_ids_tell_new_lost_other_and_renamed_archives(tmp_path: Path) -> N
             await archive.put("e/x", b"x", sha256_of(b"x"))
         marker.write_bytes(kept)
         await archive.put("e/x", b"x", sha256_of(b"x"))
+
+
+async def test_two_machines_that_mark_one_archive_at_once_agree(tmp_path: Path) -> None:
+    """On a server that lets one object replace another, as some do."""
+
+    class Lax(DirectoryArchive):
+        before: Awaitable[object] | None = None
+
+        async def put(self, *args: Any, **named: Any) -> Put:
+            if self.before is not None:
+                before, self.before = self.before, None
+                await before
+            return await super().put(*args, **{**named, "replace": True})
+
+    config = configure(tmp_path, f"sqlite:///{tmp_path}/k.db", ONE)
+    async with opened(config) as (catalogue, _):
+        ids = catalogue.archive_ids
+        first, second = (Lax("archive", tmp_path / "archive") for _ in range(2))
+        second.before = identify(first, ids)
+        await identify(second, ids)
+        assert first.expected_id == second.expected_id == await marked(first)
+        for archive in (first, second):
+            await archive.put("e/x", b"x", sha256_of(b"x"))
+            await archive.close()
 
 
 async def test_two_new_names_of_one_place_are_not_two_archives(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import itertools
 import os
 import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -25,8 +26,10 @@ from storage.archival.retention import retire
 from storage.archival.uploader import Uploader
 from storage.archival.verified_archive import VerifiedArchive
 from storage.archive.directory import DirectoryArchive
-from storage.archive.port import TRACE, Entry
+from storage.archive.port import TRACE, AnotherArchive, ArchiveError, Entry, Fault, Put
+from storage.catalogue.cameras import Name
 from storage.catalogue.catalogue import Catalogue
+from storage.catalogue.rows import RecordingRow
 from storage.catalogue.schema import archived
 from storage.fsck.camera import Finding
 from storage.fsck.check import Fsck
@@ -102,6 +105,116 @@ async def test_what_is_removed_while_an_archive_is_listed_is_not_left_over(tmp_p
         found = await look(config, catalogue, archive)
         assert not [f for f in found if "removed" in f.what]
         assert len(list((tmp_path / "archive").glob("e/s/c/*/*.removed.json"))) == 3
+
+
+class Late:
+    """Has something done just after, or just before, rows are read for the last time of `left`."""
+
+    def __init__(self, catalogue: Catalogue, work: Callable[[], Awaitable[object]]):
+        self._read, self._work, self.left = catalogue.recordings_of, work, 0
+
+    async def after(self, name: Name) -> list[RecordingRow]:
+        rows = await self._read(name)
+        await self._count()
+        return rows
+
+    async def before(self, name: Name) -> list[RecordingRow]:
+        await self._count()
+        return await self._read(name)
+
+    async def _count(self) -> None:
+        self.left -= 1
+        if self.left == 0:
+            await self._work()
+
+
+@pytest.mark.parametrize("archives", [1, 2])
+async def test_what_leaves_the_spool_while_fsck_looks_is_not_missed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, archives: int
+) -> None:
+    """Neither there, nor in an archive that had it just in time."""
+    async with filled(tmp_path, archives) as (config, catalogue, archive, store):
+        row = (await catalogue.recordings_of(C))[1]
+
+        async def leave() -> None:
+            if archives == 1:
+                await store(1)
+            for path in config.spool.glob(f"s/c/*/*Z-{row.record_seq}.*"):
+                path.unlink()
+            await catalogue.writer.mark_removed(C, row.identity, now_ms())
+
+        late = Late(catalogue, leave)
+        monkeypatch.setattr(catalogue, "recordings_of", late.after)
+        late.left = 2
+        found = await Fsck(config, catalogue, [archive], clock=later_ms).check(C)
+        assert late.left < 0 and [f for f in found if f.which == "2"] == []
+
+
+async def test_what_is_recorded_while_fsck_looks_is_not_missed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with filled(tmp_path, 3) as (config, catalogue, archive, _):
+        row = (await catalogue.recordings_of(C))[3]
+        reader = SpoolReader(config.spool, "s", "c")
+        reader.refresh()
+        (index,) = [i for _, i in reader.recordings() if i.identity == row.identity]
+        there = list(config.spool.glob(f"s/c/*/*Z-{row.record_seq}.*"))
+        for path in there:
+            path.rename(tmp_path / path.name)
+        await catalogue.writer.forget_recording(C, row.identity)
+
+        async def record() -> None:
+            for path in there:
+                (tmp_path / path.name).rename(path)
+            await catalogue.writer.put_recordings([index], spool_id(config.spool))
+
+        late = Late(catalogue, record)
+        monkeypatch.setattr(catalogue, "recordings_of", late.before)
+        late.left = 3
+        found = await Fsck(config, catalogue, [archive], repair=True, clock=later_ms).check(C)
+        assert late.left < 0 and [f for f in found if f.which == "4"] == []
+
+
+async def test_what_had_just_been_sealed_is_not_late_when_its_turn_comes(tmp_path: Path) -> None:
+    """Before it all else of its camera is hashed, for minutes."""
+    async with filled(tmp_path, 0) as (config, catalogue, archive, _):
+        begun_ms, looks = now_ms(), itertools.count()
+        fsck = Fsck(
+            config, catalogue, [archive], deep=True, clock=lambda: begun_ms + 120_000 * next(looks)
+        )
+        assert not [f for f in await fsck.check(C) if f.where in ("archive", "spool")]
+
+
+async def test_what_cannot_be_read_for_a_moment_is_not_forgotten(tmp_path: Path) -> None:
+    class Overloaded(DirectoryArchive):
+        async def get(self, key: str, *args: Any, **named: Any) -> bytes:
+            if key.endswith("Z-2.mp4"):
+                raise ArchiveError("is overloaded", Fault.SLOW)
+            return await super().get(key, *args, **named)
+
+        async def put(self, *_: Any, **__: Any) -> Put:
+            raise ArchiveError("is overloaded", Fault.SLOW)
+
+    async with filled(tmp_path, 3) as (config, catalogue, _, _):
+        archive = Overloaded("archive", tmp_path / "archive")
+        fsck = Fsck(config, catalogue, [archive], repair=True, deep=True, clock=later_ms)
+        found = {(f.which, f.what, f.done) for f in await fsck.check(C)}
+        assert ("2", "bytes that cannot be read", "") in found
+        assert [len(row.there) for row in await catalogue.recordings_of(C)] == [1, 1, 1, 0]
+        await archive.close()
+
+
+async def test_of_a_disk_that_goes_while_fsck_looks_nothing_is_called_lost(tmp_path: Path) -> None:
+    async with filled(tmp_path, 3) as (config, catalogue, archive, _):
+        await forget_the_spool(config, catalogue)
+
+        async def go() -> None:
+            (tmp_path / "archive").rename(tmp_path / "away")
+
+        archive.work, archive.shows = go, 1
+        with pytest.raises(AnotherArchive, match="mount its disk"):
+            await look(config, catalogue, archive, repair=True)
+        assert [len(row.there) for row in await catalogue.recordings_of(C)] == [1, 1, 1, 0]
 
 
 @pytest.mark.parametrize("why", ["its time", "before its time", "a time to come", "a hold"])

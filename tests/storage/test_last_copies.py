@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from storage.archival.replicator import Replicator
 from storage.archival.retention import gap_object, retire
 from storage.archival.uploader import Uploader
 from storage.archival.verified_archive import VerifiedArchive
+from storage.archive.port import Put, UnreadableSource
 from storage.catalogue.catalogue import Catalogue
 from storage.fsck.check import Fsck
 from storage.records import Gap, GapCause
@@ -195,11 +195,15 @@ async def test_a_file_that_this_process_cannot_open_is_no_fault_of_the_catalogue
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with one_waits(tmp_path) as (uploader, replicator):
+        archive = replicator.archive.archive
+        there = archive.put
 
-        async def store(*_: object) -> None:
-            raise OSError(errno.EMFILE, "Too many open files", "0001.mp4")
+        async def put(key: str, data: bytes | Path, *rest: Any, **named: Any) -> Put:
+            if isinstance(data, Path):
+                raise UnreadableSource("0001.mp4 cannot be read: Too many open files")
+            return await there(key, data, *rest, **named)
 
-        monkeypatch.setattr(replicator.archive, "store", store)
+        monkeypatch.setattr(archive, "put", put)
         await take(uploader, "archive")
         assert uploader._outage.why is None and not replicator.is_away
         blocked = list(replicator.blocked())

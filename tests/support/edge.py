@@ -48,7 +48,8 @@ class Edge:
                 "/etc/ssl/certs/live.example.kz.pem": certificate,
                 "/etc/ssl/private/live.example.kz.key": key,
                 "/var/cache/": f"{folder}/",
-                "max_size=200g": "max_size=200m",
+                "max_size=200g min_free=4g": "max_size=200m",
+                " min_free=256m": "",  # whatever room the disk of a test has
             }.items():
                 text = text.replace(old, new)
             (folder / name).write_text(text)

@@ -22,6 +22,9 @@ metadata:
     checksum/config: {{ .root.Values.config | sha256sum }}
 spec:
   automountServiceAccountToken: false
+  # else the supervisor is process 1, and what is left of the children of a recorder that was killed
+  # stays until no process can be started any more
+  shareProcessNamespace: true
   # it hands its cameras over, then seals what it has
   terminationGracePeriodSeconds: 120
   securityContext:
@@ -79,10 +82,11 @@ spec:
         httpGet: {path: /healthz, port: web}
         periodSeconds: 5
         timeoutSeconds: 3
-      # the supervisor starts again what dies; only where it hangs itself the pod is
+      # the supervisor starts again what dies; only where it hangs itself the pod is. Where the disk
+      # takes nothing it cannot say that it does not: what is there is archived and shown all the same
       livenessProbe:
         exec:
-          command: [sh, -c, "test -n \"$(find /spool/kuager/_status/supervisor.json -mmin -2)\""]
+          command: [sh, -c, "test -n \"$(find /spool/kuager/_status/supervisor.json -mmin -2)\" || ! echo > /spool/kuager/_status/probe"]
         initialDelaySeconds: 300
         periodSeconds: 30
         failureThreshold: 4
@@ -96,7 +100,11 @@ spec:
     - name: config
       configMap: {name: {{ .root.Release.Name }}}
     - name: stations
+      {{- if .root.Values.stationsVolume }}
+      {{- toYaml .root.Values.stationsVolume | nindent 6 }}
+      {{- else }}
       secret: {secretName: {{ .root.Values.stationsSecretName }}, defaultMode: 288}
+      {{- end }}
     - name: tmp
       emptyDir: {}
     {{- if ne $part "nodes" }}
