@@ -2,11 +2,13 @@
 
 What libraries say by Python's `logging` goes the same way. A traceback never has the values of
 variables, among which are secrets. In processes that answer to the public a line is written
-LINES times in EVERY_S, however often somebody causes it.
+LINES times in EVERY_S, however often somebody causes it. A line that cannot be written is left out,
+and ends nothing that goes on.
 """
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import sys
 import time
@@ -53,6 +55,19 @@ class Seldom(logging.Filter):
         return self.due(str(record.msg)) is not None
 
 
+class _Lines(structlog.PrintLogger):
+    """Writes lines; one that a full disk or a pipe without a reader does not take is left out, as
+    Python's `logging` leaves it out: an error here would end whoever had something to say."""
+
+    def msg(self, message: str) -> None:
+        """Write a line."""
+        with contextlib.suppress(OSError):
+            super().msg(message)
+
+    log = debug = info = warn = warning = msg
+    fatal = failure = err = error = critical = exception = msg
+
+
 def configure(process: str, public: bool = False) -> None:
     """Set up structlog and `logging` for this process; every line says which process it is from.
 
@@ -72,7 +87,7 @@ def configure(process: str, public: bool = False) -> None:
     structlog.configure(
         processors=[*([seldom] if public else []), *processors, renderer],
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=lambda *_: _Lines(sys.stderr),
         cache_logger_on_first_use=True,
     )
     handler = logging.StreamHandler(sys.stderr)

@@ -8,6 +8,8 @@ import pty
 import subprocess
 import sys
 
+import pytest
+
 from tests.support.waiting import BOUND_S
 
 SCRIPT = """
@@ -67,3 +69,25 @@ def test_what_was_left_out_is_counted() -> None:
     now[0] = EVERY_S
     assert seldom.due("a") == 3
     assert seldom.due("a") == 0
+
+
+@pytest.mark.parametrize("where", ["a full disk", "a reader that has gone"])
+def test_a_line_that_cannot_be_written_ends_nothing(where: str) -> None:
+    """A supervisor has a line to say of each process that ends, and with it all would end."""
+    code = SCRIPT + 'structlog.get_logger().exception("The last line")\nprint("goes on")\n'
+    if where == "a full disk":
+        errors = os.open("/dev/full", os.O_WRONLY)
+    else:
+        reader, errors = os.pipe()
+        os.close(reader)
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", code],
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
+            timeout=BOUND_S,
+        )
+    finally:
+        os.close(errors)
+    assert (done.returncode, done.stdout) == (0, "goes on\n")
