@@ -157,7 +157,12 @@ class Reloading:
 
     def _tell(self, taken: bool, lines: tuple[str, ...]) -> None:
         told = ReloadStatus(
-            pid=os.getpid(), written_ms=now_ms(), number=self._number, taken=taken, lines=lines
+            pid=os.getpid(),
+            written_ms=now_ms(),
+            path=str(self.config.path),
+            number=self._number,
+            taken=taken,
+            lines=lines,
         )
         self._report(told)
 
@@ -251,8 +256,8 @@ def receive(fd: int = 0) -> tuple[Config, Frames] | None:
 def reload(path: Path) -> int:
     """Ask the `kuager run` that has the spool of this file to read it, and print what it says.
 
-    Returns 0 where all was taken over, 1 where nothing was. Raises OSError where nobody runs, and
-    ConfigError where the file does not even tell the spool.
+    Returns 0 where all was taken over, 1 where nothing was. Raises OSError where nobody runs, or by
+    another file alone, and ConfigError where the file does not even tell the spool.
     """
     spool = spool_of(path)
     before = read_outcome(spool)
@@ -260,6 +265,11 @@ def reload(path: Path) -> int:
         raise ProcessLookupError(
             f"no `kuager run` is at work with the spool {spool}: start it, or say with --config"
             " by which file it runs"
+        )
+    if before.path and not _is_same(Path(before.path), path):
+        raise OSError(
+            f"what runs with the spool {spool} goes by {before.path}, and reads no other file:"
+            " change that one, or restart Kuager by this one"
         )
     pid = before.pid
     try:
@@ -280,6 +290,14 @@ def reload(path: Path) -> int:
         if not is_at_work(spool):
             raise ProcessLookupError(f"process {pid} has ended meanwhile")
     raise TimeoutError(f"process {pid} has not answered for {WAIT_S:.0f} s: its log says why")
+
+
+def _is_same(one: Path, other: Path) -> bool:
+    """Tell whether two names are of one file; one that is gone is no other."""
+    try:
+        return one.samefile(other)
+    except OSError:
+        return False
 
 
 def lock_spool(spool: Path) -> BinaryIO | None:
