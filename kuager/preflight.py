@@ -130,23 +130,32 @@ async def _archive(settings: Settings, known_id: str | None) -> Finding:
             return Finding(name, f"{there} is a link that leads nowhere")
         if there != directory and os.access(there, os.W_OK | os.X_OK):
             return Finding(name, seen=(f"{directory} is made at the first start",))
-    archive = open_archive(settings)
-    archive.expected_id = known_id
-    try:
-        await archive.check_id()
-        return Finding(name, seen=(await _try(archive, settings),))
-    except ArchiveError as error:
-        return Finding(name, str(error))
-    finally:
-        await archive.close()
+    seen = list[str]()
+    for n, bucket in enumerate(settings.buckets or [None]):
+        one = settings
+        if bucket is not None:  # each by itself: what was put into the first tells of no other
+            url = f"s3://{bucket}/{settings.prefix}".rstrip("/")
+            one = settings.model_copy(update={"url": url, "more_buckets": ()})
+        archive = open_archive(one)
+        archive.expected_id = None if n else known_id  # the marker is in the first
+        try:
+            await archive.check_id()
+            text = await _try(archive, one)
+            seen.append(f"{bucket}: {text}" if settings.more_buckets else text)
+        except ArchiveError as error:
+            return Finding(name, str(error))
+        finally:
+            await archive.close()
+    return Finding(name, seen=tuple(seen))
 
 
 async def _try(archive: Archive, settings: Settings) -> str:
     """Write, read and remove an object; returns what was done, raises ArchiveError."""
     key, data = f"_kuager/check-{uuid.uuid4().hex}", b"kuager check"
     if settings.lock is not None:
+        await archive.check_lock()
         await archive.sha256(key)
-        return "answers; nothing was written, as 'lock' would keep it there"
+        return "answers, object lock is on; nothing was written, as 'lock' would keep it there"
     begun_ms = now_ms()
     put = await archive.put(key, data, hashlib.sha256(data).hexdigest())
     try:

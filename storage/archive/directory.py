@@ -75,6 +75,9 @@ class DirectoryArchive(Threads):
         """See Archive."""
         await self._run(self._check_id)
 
+    async def check_lock(self) -> None:
+        """See Archive: none can be wanted of a directory."""
+
     def _check_id(self) -> None:
         if self._mount is not None and not os.path.ismount(self._mount):
             raise AnotherArchive(f"no disk is mounted at {self._mount}: mount it")

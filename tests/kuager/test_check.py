@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import io
 import json
 import os
 import re
@@ -24,11 +25,13 @@ from base.clock import now_ms
 from base.durable import replace_file
 from config.load import load
 from kuager.check import _measured, _Sink
-from kuager.preflight import Finding, look, schedule_warnings
+from kuager.preflight import Finding, _archive, look, schedule_warnings
 from kuager.simulator.camera import SimCamera
 from kuager.simulator.server import Simulator
 from recorder.rtsp.description import Description
 from recorder.source import Frame, PacketCounts
+from storage.archive.port import ArchiveError, Fault, ObjectNotFound
+from storage.archive.s3_client import S3Client
 from storage.spool.disk import claim_spool
 from tests.support.config_files import KUAGER, STATIONS, write
 from tests.support.frames import UTC0, VIDEO
@@ -361,6 +364,52 @@ def test_a_proxy_is_named_where_it_is_used(tmp_path: Path) -> None:
     code, said = needs(tmp_path, away, http_proxy=proxy)
     assert f"through the proxy http://127.0.0.1:{port}" in said["WRONG  archive archive"]
     assert "connection refused" in said["WRONG  archive archive"] and "pass-of-u" not in str(said)
+
+
+@pytest.mark.parametrize(
+    ("settings", "wrong"),
+    [
+        ("more_buckets: [second]", None),
+        ("more_buckets: [second, third]", "there is no third"),
+        ("lock: governance\n  keep: 1d", None),
+        ("lock: governance\n  keep: 1d\n  more_buckets: [second]", "not on in second"),
+    ],
+)
+async def test_every_bucket_of_an_archive_is_tried(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settings: str, wrong: str | None
+) -> None:
+    """What the first takes tells nothing of those that share the cameras with it."""
+    there: dict[str, dict[str, bytes]] = {"first": {}, "second": {}}
+
+    def call(
+        _: S3Client, name: str, bucket: str, key: str = "", seconds: float = 0,
+        data: Any = None, sha256: str = "", **__: Any,
+    ) -> dict[str, Any]:  # fmt: skip
+        if bucket not in there:
+            raise ArchiveError(f"there is no {bucket}", Fault.BUCKET)
+        if name == "get_object_lock_configuration":
+            on = {"ObjectLockConfiguration": {"ObjectLockEnabled": "Enabled"}}
+            return on if bucket == "first" else {}
+        if name == "put_object":
+            there[bucket][key] = data.read()
+        elif name == "delete_object":
+            del there[bucket][key]
+        elif key not in there[bucket]:
+            raise ObjectNotFound(key)
+        else:
+            return {"Body": io.BytesIO(there[bucket][key]), "ContentLength": 1}
+        return {}
+
+    monkeypatch.setattr(S3Client, "call", call)
+    archives = f"archives:\n- url: s3://first/p\n  endpoint: http://127.0.0.1:1\n  {settings}\n"
+    text = KUAGER.replace("archives: [archive]\n", archives)
+    found = await _archive(load(write(tmp_path, kuager_yaml=text), {}).archives[0], None)
+    if wrong is None:
+        assert found.wrong is None and found.seen
+        assert len(found.seen) == 1 or [text[:7] for text in found.seen] == ["first: ", "second:"]
+    else:
+        assert found.wrong and wrong in found.wrong
+    assert not [key for objects in there.values() for key in objects if "check" in key]
 
 
 async def test_a_link_that_leads_nowhere_is_no_place(tmp_path: Path) -> None:
