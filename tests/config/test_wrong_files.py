@@ -182,6 +182,33 @@ def test_a_wrong_time_zone_of_the_election_is_told_once(tmp_path: Path) -> None:
     assert [p.line for p in problems(tmp_path, kuager_yaml=kuager)] == [5]
 
 
+def test_no_time_zone_far_away_is_proposed(tmp_path: Path) -> None:
+    """Of UTC+5 the nearest name was UTC, of Asia/Nur-Sultan Asia/Seoul."""
+    for zone, fix in (
+        ("UTC+5", "write an IANA name such as Asia/Almaty"),
+        ("Asia/Nur-Sultan", "write an IANA name such as Asia/Almaty"),
+        ("localtime", "write an IANA name such as Asia/Almaty"),
+        ("Asia/Almata", "did you mean Asia/Almaty?"),
+        ("asia/almaty", "did you mean Asia/Almaty?"),
+    ):
+        (found,) = problems(tmp_path, kuager_yaml=KUAGER.replace("Asia/Almaty", zone))
+        assert (found.line, found.fix) == (5, fix)
+
+
+def test_a_machine_takes_no_more_cameras_than_a_database_can_count(tmp_path: Path) -> None:
+    node = "database: postgresql:///d\nnode: {name: n, address: '10.0.0.5:1', cameras: %s}\n"
+    (found,) = problems(tmp_path, kuager_yaml=KUAGER + node % "9999999999")
+    assert brief(found) == "kuager.yaml:12 node.cameras is too large"
+    assert found.fix == "write at most 100000"
+
+
+def test_a_secret_file_without_a_name(tmp_path: Path) -> None:
+    copies = "copies: {free: true, mail: {host: h, user: u, password_file: , from: a@b.kz}}\n"
+    text = KUAGER + copies + "web: {public_url: https://live.example.kz}\n"
+    (found,) = problems(tmp_path, kuager_yaml=text)
+    assert brief(found) == "kuager.yaml:11 copies.mail.password_file names no file"
+
+
 @pytest.mark.parametrize("name", ["gone.yaml", ".", "stations.txt", '"\\x01"', "/dev/zero"])
 def test_a_stations_file_that_cannot_be_read(tmp_path: Path, name: str) -> None:
     (tmp_path / "stations.txt").touch()
