@@ -8,12 +8,14 @@ import os
 import resource
 import uuid
 from dataclasses import dataclass
+from datetime import datetime
 
 from base.clock import now_ms
 from base.durable import nearest
 from base.hostclock import UNSYNCHRONIZED, kernel_clock
+from base.intervals import length, subtract
 from config.model import Archive as Settings
-from config.model import Config
+from config.model import Config, Election, PollingHours
 from config.schedule import windows
 from copies.orders.mail import ServerAway, connect
 from copies.payments.port import Online, ProviderUnavailable, open_providers
@@ -92,6 +94,10 @@ def schedule_warnings(config: Config, at_ms: int) -> list[str]:
     found, election = list[str](), config.election
     if not any(w.start.date() <= election.date <= w.end.date() for w in election.windows):
         found.append(f"no window is on the day of the vote, {election.date}: look at 'windows'")
+    elif (polling := election.polling_hours) and (left_s := _unrecorded_s(election, polling)):
+        text = f"{left_s / 3600:.1f} h of the polling hours, {polling.start:%H:%M} to"
+        text += f" {polling.end:%H:%M} on {election.date}, are in no window: look at both"
+        found.append(text)
     ends = [
         window.end_ms
         for station in config.stations
@@ -102,6 +108,17 @@ def schedule_warnings(config: Config, at_ms: int) -> list[str]:
         ended = f"the last window ended {format_utc(max(ends))}"
         found.append(f"nothing is to be recorded any more: {ended}; look at 'windows'")
     return found
+
+
+def _unrecorded_s(election: Election, polling: PollingHours) -> int:
+    """Return how many seconds of the polling hours are in no window."""
+
+    def seconds(local: datetime) -> int:
+        return round((local - datetime.min).total_seconds())
+
+    hours = [seconds(datetime.combine(election.date, t)) for t in (polling.start, polling.end)]
+    recorded = ((seconds(w.start), seconds(w.end)) for w in election.windows)
+    return length(subtract([(hours[0], hours[1])], recorded))
 
 
 async def look_at_database(config: Config) -> Finding:

@@ -158,9 +158,16 @@ def test_dates_that_were_mistyped_are_told(tmp_path: Path) -> None:
     )
     (told,) = schedule_warnings(load(write(tmp_path, kuager_yaml=later), {}), ends_ms)
     assert told == "no window is on the day of the vote, 2026-11-29: look at 'windows'"
+    hours = '  polling_hours: {from: "07:00", to: "20:00"}\nstations:'
+    voting = KUAGER.replace("stations:", hours)
+    assert not schedule_warnings(load(write(tmp_path, kuager_yaml=voting), {}), 0)
+    morning = voting.replace("to: 2026-11-30T03:00", "to: 2026-11-29T08:00")  # 20:00 was meant
+    (told,) = schedule_warnings(load(write(tmp_path, kuager_yaml=morning), {}), 0)
+    assert told == (
+        "12.0 h of the polling hours, 07:00 to 20:00 on 2026-11-29, are in no window: look at both"
+    )
 
 
-@pytest.mark.slow
 def test_a_clock_that_recorders_do_not_believe_is_told(tmp_path: Path) -> None:
     path = write(tmp_path, kuager_yaml=FREE_PORT)
     spool = load(path, {}).spool
