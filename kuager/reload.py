@@ -130,8 +130,9 @@ class Reloading:
         read: Callable[[Path], Config] = load,
         why_not: Callable[[Config, Config], Sequence[str]] = lambda old, new: (),
     ):
-        """`report` takes how each reload ended, and at the start that there was none. `why_not`
-        says why what `read` gives cannot be run by in place of what is, though it is right."""
+        """`report` takes, in a thread, how each reload ended, and at the start that there was none.
+        `why_not` says why what `read` gives cannot be run by in place of what is, though it is
+        right."""
         self.config, self._take, self._report = config, take, report
         self._read, self._why_not = read, why_not
         self._asked = asyncio.Event()
@@ -143,7 +144,7 @@ class Reloading:
 
     async def run(self) -> None:
         """Reload whenever asked, for ever."""
-        self._tell(True, ())
+        await self._tell(True, ())
         while True:
             await self._asked.wait()
             self._asked.clear()
@@ -153,9 +154,9 @@ class Reloading:
             except Exception as error:  # a fault of ours ends nothing that runs
                 log.exception("A fault of Kuager: nothing was taken over")
                 taken, lines = False, (f"a fault of Kuager, see its log: {type(error).__name__}",)
-            self._tell(taken, lines)
+            await self._tell(taken, lines)
 
-    def _tell(self, taken: bool, lines: tuple[str, ...]) -> None:
+    async def _tell(self, taken: bool, lines: tuple[str, ...]) -> None:
         told = ReloadStatus(
             pid=os.getpid(),
             written_ms=now_ms(),
@@ -164,7 +165,7 @@ class Reloading:
             taken=taken,
             lines=lines,
         )
-        self._report(told)
+        await asyncio.to_thread(self._report, told)
 
     async def _reload(self) -> tuple[bool, tuple[str, ...]]:
         try:

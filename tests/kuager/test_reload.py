@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -145,6 +146,20 @@ async def test_a_fault_while_reading_ends_nothing(tmp_path: Path) -> None:
         assert told[-1].taken is taken and reloading.config is old and not task.done()
     assert "FileNotFoundError" in told[1].lines[0]
     task.cancel()
+
+
+async def test_a_disk_that_hangs_holds_up_nobody_else(tmp_path: Path) -> None:
+    """A supervisor that says nothing for a minute is killed by systemd, and all with it."""
+    goes_on, waited = threading.Event(), list[bool]()
+    reloading = Reloading(
+        *(load(write(tmp_path), {}), lambda _: None, lambda _: waited.append(goes_on.wait(9))),
+    )
+    running = asyncio.create_task(reloading.run())
+    await asyncio.sleep(0)
+    goes_on.set()
+    await until(lambda: waited)
+    assert waited == [True]
+    running.cancel()
 
 
 def test_what_no_process_could_run_by_is_not_taken_over(tmp_path: Path) -> None:
