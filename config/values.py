@@ -20,7 +20,7 @@ from config.problems import Wrong
 
 YEARS = range(2000, 2100)  # outside it is a typing error, and would overflow in arithmetic
 MOST_NAME, MOST_PATH = 255, 4000  # bytes: of one name, of all of a path (Linux)
-SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
+SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:/")  # with one slash it is mistyped
 
 
 def _agent(text: str) -> str:

@@ -150,6 +150,7 @@ def test_one_thing_wrong(tmp_path: Path, old: str, new: str, told: str) -> None:
             "{name: a, url: s3://one/x, more_buckets: [two]}, {name: b, url: s3://two/x/}",
             "two archives are in the same place",
         ),
+        ("s3:/bucket/prefix", "neither a directory nor s3://bucket/prefix"),
         ("{url: s3://bucket, access_key_id: x}", "has only one of"),
         ("{url: s3://bucket, endpoint: 'http://a:b@c'}", "the address holds a user name"),
     ],

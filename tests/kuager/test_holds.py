@@ -56,6 +56,7 @@ def test_who_set_and_who_released_it_is_told(
         ("a\x1b[2J", None, ALWAYS, "write a reason"),
         ("a", "s/x", ALWAYS, "no such station or camera"),
         ("a", "x", ALWAYS, "no such station or camera"),
+        ("a", "", ALWAYS, "no such station or camera"),  # a variable of a script that is not set
         ("a", "s/c/d", ALWAYS, "no such station or camera"),
         ("a", "/c", ALWAYS, "no such station or camera"),
         ("a", None, (2, 1, None), "keep nothing"),
