@@ -7,9 +7,11 @@ import os
 import pty
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
+from tests.support.config_files import STATIONS, write
 from tests.support.waiting import BOUND_S
 
 SCRIPT = """
@@ -91,3 +93,19 @@ def test_a_line_that_cannot_be_written_ends_nothing(where: str) -> None:
     finally:
         os.close(errors)
     assert (done.returncode, done.stdout) == (0, "goes on\n")
+
+
+READING = """
+import sys
+from pathlib import Path
+from kuager.cli_options import read_config
+assert read_config(Path(sys.argv[1])).warnings
+"""
+
+
+def test_warnings_that_cannot_be_written_keep_nothing_from_running(tmp_path: Path) -> None:
+    path = write(tmp_path, stations_yaml=STATIONS.replace("10.0.0.2", "10.0.0.1"))
+    with Path("/dev/full").open("wb") as errors:
+        command = [sys.executable, "-c", READING, str(path)]
+        done = subprocess.run(command, stderr=errors, timeout=BOUND_S, check=False)
+    assert done.returncode == 0
