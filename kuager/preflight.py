@@ -6,14 +6,17 @@ import hashlib
 import math
 import os
 import resource
+import tempfile
 import uuid
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 
 from base.clock import now_ms
 from base.durable import nearest
 from base.hostclock import UNSYNCHRONIZED, kernel_clock
 from base.intervals import length, subtract
+from base.lock import try_lock
 from config.model import Archive as Settings
 from config.model import Config, Election, PollingHours
 from config.schedule import windows
@@ -69,16 +72,33 @@ def _spool(config: Config) -> Finding:
     name = "spool"
     if problem := spool_problem(config.spool, config.spool_limits.mount):
         return Finding(name, problem)
-    found = disk_space(nearest(config.spool))
+    found = disk_space(there := nearest(config.spool))
     cameras = sum(len(s.cameras) for s in config.stations)
     reserve = config.spool_limits.reserve.of(found.total_bytes)
     free = f"{found.free_bytes / 1e9:,.1f} GB free of {found.total_bytes / 1e9:,.1f}"
     if found.free_bytes <= reserve or not found.files:
         text = f"{free}; {reserve / 1e9:,.1f} GB are left alone, so nothing would be recorded"
         return Finding(name, text, to_do=("make room, or choose another disk with 'spool'",))
+    if why := _refuses_names(there):
+        text = f"the disk of {config.spool} takes no locks, or no second name of a file: {why}"
+        to_do = "choose another with 'spool', or give it ext4 or XFS: exFAT has no such names"
+        return Finding(name, text, to_do=(to_do,))
     hours = (found.free_bytes - reserve) / (cameras * CAMERA_BYTES_S) / 3600 if cameras else 0
     lasts = f"for {hours:,.1f} h of all cameras at 2 Mbit/s each if nothing is archived"
     return Finding(name, seen=(free, lasts))
+
+
+def _refuses_names(directory: Path) -> str | None:
+    """Say why a file system does not do what a spool is marked and owned by: link(2), flock(2)."""
+    try:
+        with tempfile.TemporaryDirectory(prefix=".kuager-check-", dir=directory) as folder:
+            file = Path(folder) / "file"
+            if (lock := try_lock(file)) is not None:
+                lock.close()
+            os.link(file, Path(folder) / "link")
+    except OSError as error:
+        return error.strerror or str(error)
+    return None
 
 
 def clock_warnings(status: SpoolStatus) -> list[str]:

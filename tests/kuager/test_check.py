@@ -453,6 +453,10 @@ def test_a_disk_or_a_limit_that_is_too_small(
     config = load(write(tmp_path, kuager_yaml=KUAGER + "spool_reserve: 999999T\n"), {})
     found = {f.name: f for f in asyncio.run(look(config))}
     assert "nothing would be recorded" in (found["spool"].wrong or "")
+    with monkeypatch.context() as exfat:
+        exfat.setattr("os.link", lambda *_: Path("/no/such").stat())
+        found = {f.name: f for f in asyncio.run(look(load(write(tmp_path), {})))}
+    assert "no second name of a file" in (found["spool"].wrong or "")
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     monkeypatch.setattr(resource, "getrlimit", lambda _: (72, 72))
     found = {f.name: f for f in asyncio.run(look(config))}
@@ -461,3 +465,4 @@ def test_a_disk_or_a_limit_that_is_too_small(
     config = load(write(tmp_path, stations_yaml=STATIONS + second), {})
     found = {f.name: f for f in asyncio.run(look(config))}
     assert "a recorder of 2 streams needs 80" in (found["files"].wrong or "")
+    assert not list(tmp_path.glob(".kuager*")), "all is left as it was"
