@@ -99,6 +99,10 @@ def _processes(config: Config, status: SpoolStatus, at_ms: int) -> Finding:
     version = (told and told.version) or VERSION
     if not any(status.is_up(name) for name in names):
         return Finding("processes", "Kuager does not run", to_do=("systemctl start kuager",))
+    supervised = status.supervised()
+    if new := [name for name in names if supervised and name not in supervised]:
+        text = f"the files ask for {', '.join(new)}, which Kuager was not started with"
+        return Finding("processes", text, to_do=("kuager reload: it says what needs a restart",))
     if away:
         text = f"not running: {', '.join(away)} (of {len(names)})"
         to_do = "the supervisor starts them again: its log says why they ended"

@@ -98,6 +98,15 @@ def test_a_camera_that_is_tried_again_is_wrong_in_each_of_its_states(running: In
         assert "password" in running.found()["camera s1/c2"].to_do[0]
 
 
+def test_what_the_files_ask_for_since_is_not_called_dead(running: Installation) -> None:
+    """The supervisor does not start them again: it does not know of them."""
+    running.config = running.config.model_copy(update={"workers": running.config.workers + 2})
+    names = [f"recorder-{running.config.workers - n}" for n in (2, 1)]
+    assert running.wrong() == {
+        "processes": f"the files ask for {', '.join(names)}, which Kuager was not started with"
+    }
+
+
 def test_a_clock_that_recorders_do_not_believe_is_wrong(running: Installation) -> None:
     clock = CLOCK | {"doubt": "it is off by +1.0 days"}
     running.tell("recorder-0", cameras=running.cameras, spool=SPOOL, clock=clock)
