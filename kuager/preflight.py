@@ -35,7 +35,7 @@ from storage.spool.status import SpoolStatus
 from storage.spool.status_records import UploaderStatus
 from storage.spool.writer import spool_problem
 from streaming.http.assets import assets
-from streaming.http.ports import PortInUse, check_port
+from streaming.http.ports import PortInUse, check_port, is_ours
 
 CAMERA_BYTES_S = 250_000  # 2 Mbit/s: what is assumed of a camera
 PROXIES = ("http_proxy", "https_proxy", "all_proxy")
@@ -204,25 +204,21 @@ async def _try(archive: Archive, settings: Settings) -> str:
 
 
 def _ports(config: Config) -> list[Finding]:
-    where, at_work = config.web, is_at_work(config.spool)
-    return [
-        _port("port", (where.host, where.port, "web.listen"), at_work),
-        _port(
-            "port of operators",
-            (where.operators_host, where.operators_port, "web.operators"),
-            at_work,
-        ),
-        *(
-            [_port("port of other machines", (node.host, node.port, "node.address"), at_work)]
-            if (node := config.node)
-            else []
-        ),
+    web, node = config.web, config.node
+    wanted = [
+        ("port", (web.host, web.port, "web.listen")),
+        ("port of operators", (web.operators_host, web.operators_port, "web.operators")),
     ]
+    if node is not None:
+        wanted.append(("port of other machines", (node.host, node.port, "node.address")))
+    spool = config.spool if is_at_work(config.spool) else None
+    return [_port(name, where, spool) for name, where in wanted]
 
 
-def _port(name: str, where: tuple[str, int, str], at_work: bool) -> Finding:
+def _port(name: str, where: tuple[str, int, str], at_work: Path | None) -> Finding:
+    """Try an address; `at_work` is the spool of a Kuager that may have it already."""
     host, port, _ = where
-    if at_work:
+    if at_work is not None and is_ours(host, port, at_work):
         return Finding(name, seen=(f"{port} on {host}: `kuager run` is at work",))
     try:
         check_port(*where)

@@ -25,7 +25,8 @@ from base.clock import now_ms
 from base.durable import replace_file
 from config.load import load
 from kuager.check import _measured, _Sink
-from kuager.preflight import Finding, _archive, look, schedule_warnings
+from kuager.preflight import Finding, _archive, _ports, look, schedule_warnings
+from kuager.reload import lock_spool
 from kuager.simulator.camera import SimCamera
 from kuager.simulator.server import Simulator
 from recorder.rtsp.description import Description
@@ -33,6 +34,7 @@ from recorder.source import Frame, PacketCounts
 from storage.archive.port import ArchiveError, Fault, ObjectNotFound
 from storage.archive.s3_client import S3Client
 from storage.spool.disk import claim_spool
+from streaming.http.ports import claimed
 from tests.support.config_files import KUAGER, STATIONS, write
 from tests.support.frames import UTC0, VIDEO
 from tests.support.mailbox import mailbox
@@ -371,6 +373,22 @@ def test_a_proxy_is_named_where_it_is_used(tmp_path: Path) -> None:
     code, said = needs(tmp_path, away, http_proxy=proxy)
     assert f"through the proxy http://127.0.0.1:{port}" in said["WRONG  archive archive"]
     assert "connection refused" in said["WRONG  archive archive"] and "pass-of-u" not in str(said)
+
+
+def test_a_port_is_looked_at_also_while_kuager_runs(tmp_path: Path) -> None:
+    """Else one that was changed, and is another program's, ends all of it at the next start."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        web = f"web: {{listen: '127.0.0.1:{port}', operators: '127.0.0.1:{free_port()}'}}\n"
+        config = load(write(tmp_path, kuager_yaml=KUAGER + web), {})
+        lock = lock_spool(config.spool)
+        assert lock is not None
+        with lock:
+            public, operators = _ports(config)
+            assert public.wrong and "in use by another program" in public.wrong
+            assert "is free" in operators.seen[0]
+            with claimed("127.0.0.1", port, "web.listen", config.spool):
+                assert "is at work" in _ports(config)[0].seen[0]
 
 
 @pytest.mark.parametrize(
