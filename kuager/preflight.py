@@ -199,7 +199,10 @@ async def _try(archive: Archive, settings: Settings) -> str:
         if await archive.get(key, bucket=put.bucket) != data:
             raise ArchiveError("an object that was written has other bytes when it is read")
     finally:
-        await archive.remove(key, bucket=put.bucket, version_id=put.version_id)
+        try:
+            await archive.remove(key, bucket=put.bucket, version_id=put.version_id)
+        except ArchiveError as error:
+            raise ArchiveError(f"{key} was written, and cannot be removed: {error}") from None
     return f"an object was written, read and removed in {now_ms() - begun_ms} ms"
 
 

@@ -396,6 +396,7 @@ def test_a_port_is_looked_at_also_while_kuager_runs(tmp_path: Path) -> None:
     [
         ("more_buckets: [second]", None),
         ("more_buckets: [second, third]", "there is no third"),
+        ("more_buckets: [undying]", "was written, and cannot be removed: access is denied"),
         ("lock: governance\n  keep: 1d", None),
         ("lock: governance\n  keep: 1d\n  more_buckets: [second]", "not on in second"),
     ],
@@ -404,7 +405,7 @@ async def test_every_bucket_of_an_archive_is_tried(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settings: str, wrong: str | None
 ) -> None:
     """What the first takes tells nothing of those that share the cameras with it."""
-    there: dict[str, dict[str, bytes]] = {"first": {}, "second": {}}
+    there: dict[str, dict[str, bytes]] = {"first": {}, "second": {}, "undying": {}}
 
     def call(
         _: S3Client, name: str, bucket: str, key: str = "", seconds: float = 0,
@@ -417,6 +418,8 @@ async def test_every_bucket_of_an_archive_is_tried(
             return on if bucket == "first" else {}
         if name == "put_object":
             there[bucket][key] = data.read()
+        elif name == "delete_object" and bucket == "undying":
+            raise ArchiveError("access is denied: the key may not write here")
         elif name == "delete_object":
             del there[bucket][key]
         elif key not in there[bucket]:
@@ -434,7 +437,8 @@ async def test_every_bucket_of_an_archive_is_tried(
         assert len(found.seen) == 1 or [text[:7] for text in found.seen] == ["first: ", "second:"]
     else:
         assert found.wrong and wrong in found.wrong
-    assert not [key for objects in there.values() for key in objects if "check" in key]
+    left = [key for name in ("first", "second") for key in there[name] if "check" in key]
+    assert not left
 
 
 async def test_a_link_that_leads_nowhere_is_no_place(tmp_path: Path) -> None:
