@@ -42,6 +42,8 @@ STATUS_S = 2.0
 STOP_S = 30.0  # for sealing and flushing everything, then the hard way
 RESTART_S = (0.0, 1.0, 2.0, 5.0)
 HEALTHY_S = 60.0
+# -P: else a config.py of somebody else in the folder where Kuager is started would be ours
+KUAGER = (sys.executable, "-P", "-m", "kuager")
 WITHOUT_DATABASE = ("recorder", "pictures")  # roles that do without
 
 log = structlog.get_logger()
@@ -118,7 +120,7 @@ def _addresses(config: Config) -> dict[str, Listen]:
 class Supervisor:
     """Starts the roles' processes, restarts each that ends, stops them all."""
 
-    def __init__(self, config: Config, python: Sequence[str] = (sys.executable, "-m", "kuager")):
+    def __init__(self, config: Config, python: Sequence[str] = KUAGER):
         self._python = python
         self._reloading = Reloading(config, self._take, self._report, why_not=why_not)
         self._handed = frame(config)

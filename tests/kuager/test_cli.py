@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import subprocess
+from pathlib import Path
+
 import pytest
 from typer.testing import CliRunner
 
 from kuager.cli import app
+from kuager.supervisor import KUAGER
+from tests.support.waiting import BOUND_S
 
 
 @pytest.mark.parametrize(
@@ -22,3 +27,10 @@ def test_a_share_that_cannot_be(words: str, said: str) -> None:
     """Two machines that are started with a share each would both record all cameras."""
     done = CliRunner().invoke(app, ["run", "--config", "/no/such/file", *words.split()])
     assert done.exit_code == 2 and said in " ".join(done.output.split()), done.output
+
+
+def test_what_is_in_the_folder_where_kuager_is_started_is_not_its_code(tmp_path: Path) -> None:
+    """Each process of a supervisor that was started beside somebody's config.py was that."""
+    (tmp_path / "config.py").write_text("raise SystemExit(3)")
+    done = subprocess.run([*KUAGER, "--version"], cwd=tmp_path, timeout=BOUND_S, check=False)
+    assert done.returncode == 0
