@@ -73,26 +73,27 @@ def test_what_was_left_out_is_counted() -> None:
     assert seldom.due("a") == 0
 
 
-@pytest.mark.parametrize("where", ["a full disk", "a reader that has gone"])
-def test_a_line_that_cannot_be_written_ends_nothing(where: str) -> None:
-    """A supervisor has a line to say of each process that ends, and with it all would end."""
-    code = SCRIPT + 'structlog.get_logger().exception("The last line")\nprint("goes on")\n'
+@pytest.mark.parametrize("where", ["a full disk", "a reader that has gone", "one that sleeps"])
+def test_a_line_that_cannot_be_written_holds_up_nothing(where: str) -> None:
+    """A supervisor has a line to say of each process that ends, and a recorder of each camera: they
+    would end, or wait for a terminal that somebody stopped with Ctrl-S."""
+    code = SCRIPT.replace('"web-0", public=True', '"supervisor"') + 'print("goes on")\n'
+    reader, errors = os.pipe()
     if where == "a full disk":
+        os.close(errors)
         errors = os.open("/dev/full", os.O_WRONLY)
-    else:
-        reader, errors = os.pipe()
+    if where != "one that sleeps":
         os.close(reader)
+    command = [sys.executable, "-c", code]
     try:
         done = subprocess.run(
-            [sys.executable, "-c", code],
-            stdout=subprocess.PIPE,
-            stderr=errors,
-            text=True,
-            timeout=BOUND_S,
+            command, stdout=subprocess.PIPE, stderr=errors, timeout=BOUND_S, check=False
         )
     finally:
         os.close(errors)
-    assert (done.returncode, done.stdout) == (0, "goes on\n")
+        if where == "one that sleeps":
+            os.close(reader)
+    assert (done.returncode, done.stdout) == (0, b"goes on\n")
 
 
 READING = """
