@@ -89,24 +89,24 @@ def _unreadable(config: Config) -> Finding | None:
 
 
 def _processes(config: Config, status: SpoolStatus, at_ms: int) -> Finding:
-    names = processes(config)
+    names, supervised = processes(config), status.supervised()
+    new = [name for name in names if supervised and name not in supervised]
     away = [
         name
         for name in names
-        if status.is_up(name) is False or is_silent(config.spool, name, at_ms)
+        if name not in new and (status.is_up(name) is False or is_silent(config.spool, name, at_ms))
     ]
     told = status.last(SupervisorStatus)
     version = (told and told.version) or VERSION
     if not any(status.is_up(name) for name in names):
         return Finding("processes", "Kuager does not run", to_do=("systemctl start kuager",))
-    supervised = status.supervised()
-    if new := [name for name in names if supervised and name not in supervised]:
-        text = f"the files ask for {', '.join(new)}, which Kuager was not started with"
-        return Finding("processes", text, to_do=("kuager reload: it says what needs a restart",))
     if away:
         text = f"not running: {', '.join(away)} (of {len(names)})"
         to_do = "the supervisor starts them again: its log says why they ended"
         return Finding("processes", text, to_do=(to_do,))
+    if new:
+        text = f"the files ask for {', '.join(new)}, which Kuager was not started with"
+        return Finding("processes", text, to_do=("kuager reload: it says what needs a restart",))
     return Finding("processes", seen=(f"all {len(names)} run", f"version {version}"))
 
 
