@@ -22,6 +22,6 @@ def parse_time(text: str) -> int:
     if at.tzinfo is None:
         raise ValueError("a time without a zone")
     try:
-        return (at - _EPOCH) // timedelta(milliseconds=1)
+        return (at.astimezone(UTC) - _EPOCH) // timedelta(milliseconds=1)
     except OverflowError as error:  # the first or the last day that Python knows, by its zone
         raise ValueError(str(error)) from None

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from pydantic import Field, SecretStr
@@ -54,7 +55,7 @@ class Credentials:
             fix = "write lines such as station/camera: {user: …, password: …}"
             problems.append(note(document, (), "not a list of logins", fix))
             return credentials
-        if document.path.stat().st_mode & 0o007:
+        if _mode(document.path) & 0o007:
             fix = f"chmod o= {document.path}"
             what = "others than its owner and group may read it"
             problems.append(Problem(document.path, None, "", what, fix, warning=True))
@@ -92,13 +93,21 @@ class Credentials:
             yield note(self._document, (), what, fix, warning=True)
 
 
+def _mode(path: Path) -> int:
+    try:
+        return path.stat().st_mode
+    except OSError:  # it was replaced since it was read, which counts
+        return 0
+
+
 def take_secret(document: YamlDocument, at: Loc, key: str, problems: list[Problem]) -> None:
     """Put a secret in place that a `KEY_file` at a place of a document names, if there is one."""
     data: Any = document.data
     for step in at:
         data = data[step]
-    if (name := data.get(f"{key}_file")) is None:
+    if f"{key}_file" not in data:
         return
+    name = data[f"{key}_file"]
     loc: Loc = (*at, f"{key}_file")
     secret: object = BROKEN
     try:
@@ -107,7 +116,7 @@ def take_secret(document: YamlDocument, at: Loc, key: str, problems: list[Proble
         if isinstance(name, str):
             secret = read_secret(document.path.parent / name)
         elif name is not BROKEN:
-            raise Wrong("expected a text", "write the name of a file")
+            raise Wrong("names no file", "write the name of a file")
     except Wrong as wrong:
         problems.append(note(document, loc, wrong.what, wrong.fix))
     del data[f"{key}_file"]

@@ -153,7 +153,7 @@ class NodeFile(Model):
 
     name: Id
     address: Annotated[Listen, PlainValidator(_listen)]
-    cameras: int | None = Field(default=None, ge=0)
+    cameras: int | None = Field(default=None, ge=0, le=100_000)
     password: Annotated[SecretStr, AfterValidator(_long)] | None = None
 
     @model_validator(mode="after")

@@ -16,7 +16,7 @@ from config.model import Archive, Config, Election, Node, Station, Web, port_bes
 from config.problems import ConfigError, Problem, UnreadableConfig
 from config.schedule import offset_in_doubt, windows
 from config.validate import Document, note, validate
-from config.values import is_zone
+from config.values import is_zone, reversed_offset
 from config.yamlfile import BROKEN, Loc, YamlDocument, read_yaml
 
 _SECRETS = (
@@ -192,6 +192,9 @@ def _doubtful(
             if doubt := offset_in_doubt(station.time_zone, election.windows):
                 fix = "bring the older one up to date: apt-get install tzdata"
                 yield note(document, ("stations", n, "time_zone"), doubt, fix, warning=True)
+            if meant := reversed_offset(station.time_zone):
+                fix = "write a place that has its time, as Asia/Almaty"
+                yield note(document, ("stations", n, "time_zone"), meant, fix, warning=True)
         if not station.cameras:
             what, fix = "the station has no cameras", "add them, or remove the station"
             yield note(document, ("stations", n), what, fix, warning=True)

@@ -147,8 +147,11 @@ class SecretUrl:
         return self._text
 
     def without_login(self) -> str:
-        """Return the address without its login: two cameras may not have the same."""
-        return _LOGIN.sub(r"\1", self._text, count=1)
+        """Return the address without its login, with its port: two cameras may not have the same.
+        An address is the same with and without the port that its scheme has anyway."""
+        parts = urlsplit(self._text)
+        port = parts.port or {"rtsp": 554, "rtsps": 322}[parts.scheme]
+        return parts._replace(netloc=f"{parts.hostname}:{port}").geturl()
 
     def __str__(self) -> str:
         return redact(self._text)

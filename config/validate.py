@@ -103,7 +103,7 @@ def _problem(model: type[BaseModel], document: Document, at: Loc, found: ErrorDe
     if limit := next((k for k in ("ge", "le") if k in context), None):
         what = "is too small" if limit == "ge" else "is too large"
         side = "least" if limit == "ge" else "most"
-        return note(document, loc, what, f"write at {side} {context[limit]:g}")
+        return note(document, loc, what, f"write at {side} {context[limit]:.10g}")
     return note(document, loc, *_FIXES.get(kind, _OTHER))
 
 

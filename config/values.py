@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from datetime import date, datetime, time
+from difflib import get_close_matches
 from functools import cache
 from typing import Annotated
 from zoneinfo import available_timezones
@@ -15,11 +16,11 @@ from zoneinfo import available_timezones
 from pydantic import AfterValidator, BeforeValidator, Field, PlainValidator
 
 from config.base import seconds
-from config.problems import Wrong, did_you_mean
+from config.problems import Wrong
 
 YEARS = range(2000, 2100)  # outside it is a typing error, and would overflow in arithmetic
 MOST_NAME, MOST_PATH = 255, 4000  # bytes: of one name, of all of a path (Linux)
-SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
+SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:/")  # with one slash it is mistyped
 
 
 def _agent(text: str) -> str:
@@ -43,13 +44,23 @@ def check_path(text: str) -> str:
 
 @cache
 def _zones() -> frozenset[str]:
-    return frozenset(available_timezones())
+    return frozenset(available_timezones() - {"Factory", "localtime"})  # which no browser knows
 
 
 @cache
 def _zone_like(text: str) -> str:
-    near = did_you_mean(text, _zones())
-    return f"did you mean {near}?" if near else "write an IANA name such as Asia/Almaty"
+    """Say what would be right; of `UTC+5` the nearest name is another offset, and of what is like
+    none some place far away: who takes such advice records at other hours."""
+    near = [] if re.search("[0-9]", text) else get_close_matches(text, _zones(), 1, 0.7)
+    return f"did you mean {near[0]}?" if near else "write an IANA name such as Asia/Almaty"
+
+
+def reversed_offset(zone: str) -> str | None:
+    """Say of a zone that has its offset in its name, with the sign of POSIX, what it means; None
+    of all others."""
+    found = re.fullmatch(r"Etc/GMT([+-])([1-9][0-9]?)", zone)
+    sign = {"+": "-", "-": "+"}
+    return f"{zone} means UTC{sign[found[1]]}{found[2]}" if found else None
 
 
 def is_zone(text: object) -> bool:

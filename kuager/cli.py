@@ -39,6 +39,7 @@ Data = Annotated[
     Path, typer.Option("--data", envvar="DATA", help="The folder that the demo lives in.")
 ]
 ROLES = ("node", "recorder", "uploader", "pictures", "orders", "web", "all")
+SHARED = ("recorder", "web")  # roles that several processes may have, of one spool
 
 
 @app.command()
@@ -89,8 +90,10 @@ def run(
     number, _, shares = share.partition("/")
     if role not in ROLES:
         raise fail(f"no role '{role}'; there are: {', '.join(ROLES)}")
-    if not (number.isdigit() and shares.isdigit() and int(number) < int(shares)):
+    if not (number.isdecimal() and shares.isdecimal() and int(number) < int(shares)):
         raise fail(f"--share {share}: write 0/2 for the first of two shares, 1/2 for the second")
+    if int(shares) > 1 and role not in SHARED:
+        raise fail(f"--share {share}: only what --role {' or '.join(SHARED)} does has shares")
     name = "supervisor" if role == "all" else f"{role}-{number}"
     logs.configure(name, public=role == "web")
     with failing_for(PortInUse, FfmpegMissing, ExtraMissing, OSError):

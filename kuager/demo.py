@@ -205,12 +205,12 @@ class Demo:
             "ERROR",
         ]
         await self._start(["sh", "-c", wrapper, "sh", *serve, str(self._data / "s3")], environment)
-        simulator = [sys.executable, "-m", "kuager.simulator", "--port", str(self._rtsp)]
+        simulator = [sys.executable, "-P", "-m", "kuager.simulator", "--port", str(self._rtsp)]
         simulator += ["--control-port", str(self._control)]
         simulator += ["--config", str(self._data / "simulator.json")]
         await self._start(simulator, environment)
         main = await self._start(
-            [sys.executable, "-m", "kuager", "run", "--config", str(config), "--supervised"],
+            [sys.executable, "-P", "-m", "kuager", "run", "--config", str(config), "--supervised"],
             environment,
         )
         playing = asyncio.ensure_future(self._until_playing())

@@ -39,6 +39,10 @@ def fsck(config: Config, *, repair: bool, deep: bool, from_start: bool, cameras:
     """Compare everything; returns the exit code. `cameras` as station/camera, none for all."""
     try:
         return asyncio.run(_fsck(config, repair, deep, from_start, cameras))
+    except KeyboardInterrupt:
+        goes_on = ": the same command goes on there" if deep and not cameras else ""
+        say(f"Interrupted, and the rest was not looked at{goes_on}.", err)
+        return 2
     except (ArchiveError, CatalogueError) as error:
         say(f"fsck could not go on: {error}", err)
         return 2

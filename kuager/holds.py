@@ -48,8 +48,8 @@ def add(
         known = {(s.id, c.id) for s in config.stations for c in s.cameras}
         # also those that are configured no longer: their recordings are there
         known |= {name[1:] for name in await catalogue.cameras.names(config.election.id)}
-        if camera and not any(s == station and one in ("", c) for s, c in known):
-            raise ValueError(f"{camera}: no such station or camera")
+        if camera is not None and not any(s == station and one in ("", c) for s, c in known):
+            raise ValueError(f"'{camera}': no such station or camera")
         return await catalogue.holds.add(
             config.election.id,
             f"{reason} (set by {operator(who)})",

@@ -2,20 +2,28 @@
 
 What libraries say by Python's `logging` goes the same way. A traceback never has the values of
 variables, among which are secrets. In processes that answer to the public a line is written
-LINES times in EVERY_S, however often somebody causes it.
+LINES times in EVERY_S, however often somebody causes it. Nobody waits for a line to be written: one
+that cannot be is left out, and ends nothing that goes on.
 """
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import sys
+import threading
 import time
 from collections.abc import Callable, MutableMapping
+from queue import Full, Queue
 from typing import Any
 
 import structlog
 
+from base.durable import write_all
+
 LINES, EVERY_S = 20, 10.0
+MOST_WAITING = 10_000  # lines that are not written yet
+FLUSH_S = 1.0
 MOST_SENTENCES = 1000  # known at a time; there are some dozens
 
 Event = MutableMapping[str, Any]
@@ -53,12 +61,50 @@ class Seldom(logging.Filter):
         return self.due(str(record.msg)) is not None
 
 
+class _Lines(logging.Handler):
+    """Writes lines to standard error in a thread of its own, for structlog and for `logging`.
+
+    A terminal that is stopped (Ctrl-S), or a program that does not read what it is given, would
+    else hold up whoever has something to say: the event loop of a recorder, and all its cameras.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._waiting: Queue[str] = Queue(MOST_WAITING)
+        threading.Thread(target=self._write, name="log", daemon=True).start()
+
+    def msg(self, line: str) -> None:
+        """Have a line written; it is left out where very many wait."""
+        with contextlib.suppress(Full):
+            self._waiting.put_nowait(line)
+
+    debug = info = warning = error = critical = exception = msg  # as structlog calls them
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Have a line of a library written."""
+        self.msg(self.format(record))
+
+    def flush(self) -> None:
+        """Wait until all lines are written, FLUSH_S at most; `logging` does at the end."""
+        ended = self._waiting.all_tasks_done
+        with ended:
+            ended.wait_for(lambda: not self._waiting.unfinished_tasks, FLUSH_S)
+
+    def _write(self) -> None:
+        """Write lines, for ever. Not by way of `sys.stderr`, whose lock this would keep."""
+        while True:
+            line = self._waiting.get()
+            with contextlib.suppress(OSError):  # a full disk, a reader that has gone
+                write_all(sys.stderr.fileno(), f"{line}\n".encode(errors="backslashreplace"))
+            self._waiting.task_done()
+
+
 def configure(process: str, public: bool = False) -> None:
     """Set up structlog and `logging` for this process; every line says which process it is from.
 
     `public`: strangers can cause lines.
     """
-    terminal, seldom = sys.stderr.isatty(), Seldom()
+    terminal, seldom, lines = sys.stderr.isatty(), Seldom(), _Lines()
     processors: list[Any] = [
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
@@ -72,18 +118,17 @@ def configure(process: str, public: bool = False) -> None:
     structlog.configure(
         processors=[*([seldom] if public else []), *processors, renderer],
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=lambda *_: lines,
         cache_logger_on_first_use=True,
     )
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(
+    lines.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=processors,
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
         )
     )
     if public:
-        handler.addFilter(seldom)
-    logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
+        lines.addFilter(seldom)
+    logging.basicConfig(handlers=[lines], level=logging.WARNING, force=True)
     logging.captureWarnings(True)
     structlog.contextvars.bind_contextvars(process=process)

@@ -6,14 +6,19 @@ import hashlib
 import math
 import os
 import resource
+import tempfile
 import uuid
 from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
 
 from base.clock import now_ms
 from base.durable import nearest
 from base.hostclock import UNSYNCHRONIZED, kernel_clock
+from base.intervals import length, subtract
+from base.lock import try_lock
 from config.model import Archive as Settings
-from config.model import Config
+from config.model import Config, Election, PollingHours
 from config.schedule import windows
 from copies.orders.mail import ServerAway, connect
 from copies.payments.port import Online, ProviderUnavailable, open_providers
@@ -30,7 +35,7 @@ from storage.spool.status import SpoolStatus
 from storage.spool.status_records import UploaderStatus
 from storage.spool.writer import spool_problem
 from streaming.http.assets import assets
-from streaming.http.ports import PortInUse, check_port
+from streaming.http.ports import PortInUse, check_port, is_ours
 
 CAMERA_BYTES_S = 250_000  # 2 Mbit/s: what is assumed of a camera
 PROXIES = ("http_proxy", "https_proxy", "all_proxy")
@@ -67,16 +72,33 @@ def _spool(config: Config) -> Finding:
     name = "spool"
     if problem := spool_problem(config.spool, config.spool_limits.mount):
         return Finding(name, problem)
-    found = disk_space(nearest(config.spool))
+    found = disk_space(there := nearest(config.spool))
     cameras = sum(len(s.cameras) for s in config.stations)
     reserve = config.spool_limits.reserve.of(found.total_bytes)
     free = f"{found.free_bytes / 1e9:,.1f} GB free of {found.total_bytes / 1e9:,.1f}"
     if found.free_bytes <= reserve or not found.files:
         text = f"{free}; {reserve / 1e9:,.1f} GB are left alone, so nothing would be recorded"
         return Finding(name, text, to_do=("make room, or choose another disk with 'spool'",))
+    if why := _refuses_names(there):
+        text = f"the disk of {config.spool} takes no locks, or no second name of a file: {why}"
+        to_do = "choose another with 'spool', or give it ext4 or XFS: exFAT has no such names"
+        return Finding(name, text, to_do=(to_do,))
     hours = (found.free_bytes - reserve) / (cameras * CAMERA_BYTES_S) / 3600 if cameras else 0
     lasts = f"for {hours:,.1f} h of all cameras at 2 Mbit/s each if nothing is archived"
     return Finding(name, seen=(free, lasts))
+
+
+def _refuses_names(directory: Path) -> str | None:
+    """Say why a file system does not do what a spool is marked and owned by: link(2), flock(2)."""
+    try:
+        with tempfile.TemporaryDirectory(prefix=".kuager-check-", dir=directory) as folder:
+            file = Path(folder) / "file"
+            if (lock := try_lock(file)) is not None:
+                lock.close()
+            os.link(file, Path(folder) / "link")
+    except OSError as error:
+        return error.strerror or str(error)
+    return None
 
 
 def clock_warnings(status: SpoolStatus) -> list[str]:
@@ -92,6 +114,10 @@ def schedule_warnings(config: Config, at_ms: int) -> list[str]:
     found, election = list[str](), config.election
     if not any(w.start.date() <= election.date <= w.end.date() for w in election.windows):
         found.append(f"no window is on the day of the vote, {election.date}: look at 'windows'")
+    elif (polling := election.polling_hours) and (left_s := _unrecorded_s(election, polling)):
+        text = f"{left_s / 3600:.1f} h of the polling hours, {polling.start:%H:%M} to"
+        text += f" {polling.end:%H:%M} on {election.date}, are in no window: look at both"
+        found.append(text)
     ends = [
         window.end_ms
         for station in config.stations
@@ -102,6 +128,17 @@ def schedule_warnings(config: Config, at_ms: int) -> list[str]:
         ended = f"the last window ended {format_utc(max(ends))}"
         found.append(f"nothing is to be recorded any more: {ended}; look at 'windows'")
     return found
+
+
+def _unrecorded_s(election: Election, polling: PollingHours) -> int:
+    """Return how many seconds of the polling hours are in no window."""
+
+    def seconds(local: datetime) -> int:
+        return round((local - datetime.min).total_seconds())
+
+    hours = [seconds(datetime.combine(election.date, t)) for t in (polling.start, polling.end)]
+    recorded = ((seconds(w.start), seconds(w.end)) for w in election.windows)
+    return length(subtract([(hours[0], hours[1])], recorded))
 
 
 async def look_at_database(config: Config) -> Finding:
@@ -130,53 +167,61 @@ async def _archive(settings: Settings, known_id: str | None) -> Finding:
             return Finding(name, f"{there} is a link that leads nowhere")
         if there != directory and os.access(there, os.W_OK | os.X_OK):
             return Finding(name, seen=(f"{directory} is made at the first start",))
-    archive = open_archive(settings)
-    archive.expected_id = known_id
-    try:
-        await archive.check_id()
-        return Finding(name, seen=(await _try(archive, settings),))
-    except ArchiveError as error:
-        return Finding(name, str(error))
-    finally:
-        await archive.close()
+    seen = list[str]()
+    for n, bucket in enumerate(settings.buckets or [None]):
+        one = settings
+        if bucket is not None:  # each by itself: what was put into the first tells of no other
+            url = f"s3://{bucket}/{settings.prefix}".rstrip("/")
+            one = settings.model_copy(update={"url": url, "more_buckets": ()})
+        archive = open_archive(one)
+        archive.expected_id = None if n else known_id  # the marker is in the first
+        try:
+            await archive.check_id()
+            text = await _try(archive, one)
+            seen.append(f"{bucket}: {text}" if settings.more_buckets else text)
+        except ArchiveError as error:
+            return Finding(name, str(error))
+        finally:
+            await archive.close()
+    return Finding(name, seen=tuple(seen))
 
 
 async def _try(archive: Archive, settings: Settings) -> str:
     """Write, read and remove an object; returns what was done, raises ArchiveError."""
     key, data = f"_kuager/check-{uuid.uuid4().hex}", b"kuager check"
     if settings.lock is not None:
+        await archive.check_lock()
         await archive.sha256(key)
-        return "answers; nothing was written, as 'lock' would keep it there"
+        return "answers, object lock is on; nothing was written, as 'lock' would keep it there"
     begun_ms = now_ms()
     put = await archive.put(key, data, hashlib.sha256(data).hexdigest())
     try:
         if await archive.get(key, bucket=put.bucket) != data:
             raise ArchiveError("an object that was written has other bytes when it is read")
     finally:
-        await archive.remove(key, bucket=put.bucket, version_id=put.version_id)
+        try:
+            await archive.remove(key, bucket=put.bucket, version_id=put.version_id)
+        except ArchiveError as error:
+            raise ArchiveError(f"{key} was written, and cannot be removed: {error}") from None
     return f"an object was written, read and removed in {now_ms() - begun_ms} ms"
 
 
 def _ports(config: Config) -> list[Finding]:
-    where, at_work = config.web, is_at_work(config.spool)
-    return [
-        _port("port", (where.host, where.port, "web.listen"), at_work),
-        _port(
-            "port of operators",
-            (where.operators_host, where.operators_port, "web.operators"),
-            at_work,
-        ),
-        *(
-            [_port("port of other machines", (node.host, node.port, "node.address"), at_work)]
-            if (node := config.node)
-            else []
-        ),
+    web, node = config.web, config.node
+    wanted = [
+        ("port", (web.host, web.port, "web.listen")),
+        ("port of operators", (web.operators_host, web.operators_port, "web.operators")),
     ]
+    if node is not None:
+        wanted.append(("port of other machines", (node.host, node.port, "node.address")))
+    spool = config.spool if is_at_work(config.spool) else None
+    return [_port(name, where, spool) for name, where in wanted]
 
 
-def _port(name: str, where: tuple[str, int, str], at_work: bool) -> Finding:
+def _port(name: str, where: tuple[str, int, str], at_work: Path | None) -> Finding:
+    """Try an address; `at_work` is the spool of a Kuager that may have it already."""
     host, port, _ = where
-    if at_work:
+    if at_work is not None and is_ours(host, port, at_work):
         return Finding(name, seen=(f"{port} on {host}: `kuager run` is at work",))
     try:
         check_port(*where)

@@ -5,6 +5,7 @@ A module of its own, as every command begins with it and few need what `kuager c
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -32,6 +33,7 @@ def read(path: Path) -> Config | int:
 
 def _print(problems: Sequence[Problem]) -> None:
     # straight to the file: rich takes long for 40,000 lines, and would fold them
-    err.file.writelines(
-        f"{'warning' if problem.warning else 'error'}: {problem}\n" for problem in problems
-    )
+    with contextlib.suppress(OSError):  # what nobody can read keeps nothing from being recorded
+        err.file.writelines(
+            f"{'warning' if problem.warning else 'error'}: {problem}\n" for problem in problems
+        )

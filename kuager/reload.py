@@ -130,8 +130,9 @@ class Reloading:
         read: Callable[[Path], Config] = load,
         why_not: Callable[[Config, Config], Sequence[str]] = lambda old, new: (),
     ):
-        """`report` takes how each reload ended, and at the start that there was none. `why_not`
-        says why what `read` gives cannot be run by in place of what is, though it is right."""
+        """`report` takes, in a thread, how each reload ended, and at the start that there was none.
+        `why_not` says why what `read` gives cannot be run by in place of what is, though it is
+        right."""
         self.config, self._take, self._report = config, take, report
         self._read, self._why_not = read, why_not
         self._asked = asyncio.Event()
@@ -143,7 +144,7 @@ class Reloading:
 
     async def run(self) -> None:
         """Reload whenever asked, for ever."""
-        self._tell(True, ())
+        await self._tell(True, ())
         while True:
             await self._asked.wait()
             self._asked.clear()
@@ -153,13 +154,18 @@ class Reloading:
             except Exception as error:  # a fault of ours ends nothing that runs
                 log.exception("A fault of Kuager: nothing was taken over")
                 taken, lines = False, (f"a fault of Kuager, see its log: {type(error).__name__}",)
-            self._tell(taken, lines)
+            await self._tell(taken, lines)
 
-    def _tell(self, taken: bool, lines: tuple[str, ...]) -> None:
+    async def _tell(self, taken: bool, lines: tuple[str, ...]) -> None:
         told = ReloadStatus(
-            pid=os.getpid(), written_ms=now_ms(), number=self._number, taken=taken, lines=lines
+            pid=os.getpid(),
+            written_ms=now_ms(),
+            path=str(self.config.path),
+            number=self._number,
+            taken=taken,
+            lines=lines,
         )
-        self._report(told)
+        await asyncio.to_thread(self._report, told)
 
     async def _reload(self) -> tuple[bool, tuple[str, ...]]:
         try:
@@ -251,8 +257,8 @@ def receive(fd: int = 0) -> tuple[Config, Frames] | None:
 def reload(path: Path) -> int:
     """Ask the `kuager run` that has the spool of this file to read it, and print what it says.
 
-    Returns 0 where all was taken over, 1 where nothing was. Raises OSError where nobody runs, and
-    ConfigError where the file does not even tell the spool.
+    Returns 0 where all was taken over, 1 where nothing was. Raises OSError where nobody runs, or by
+    another file alone, and ConfigError where the file does not even tell the spool.
     """
     spool = spool_of(path)
     before = read_outcome(spool)
@@ -260,6 +266,11 @@ def reload(path: Path) -> int:
         raise ProcessLookupError(
             f"no `kuager run` is at work with the spool {spool}: start it, or say with --config"
             " by which file it runs"
+        )
+    if before.path and not _is_same(Path(before.path), path):
+        raise OSError(
+            f"what runs with the spool {spool} goes by {before.path}, and reads no other file:"
+            " change that one, or restart Kuager by this one"
         )
     pid = before.pid
     try:
@@ -280,6 +291,14 @@ def reload(path: Path) -> int:
         if not is_at_work(spool):
             raise ProcessLookupError(f"process {pid} has ended meanwhile")
     raise TimeoutError(f"process {pid} has not answered for {WAIT_S:.0f} s: its log says why")
+
+
+def _is_same(one: Path, other: Path) -> bool:
+    """Tell whether two names are of one file; one that is gone is no other."""
+    try:
+        return one.samefile(other)
+    except OSError:
+        return False
 
 
 def lock_spool(spool: Path) -> BinaryIO | None:

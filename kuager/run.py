@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import logging
 import os
 import resource
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -292,6 +293,7 @@ def _run_until_signal(
     def end_hard() -> None:
         log.error("Asked again: ending at once, without sealing what is being recorded")
         kill()
+        logging.shutdown()  # which has lines written that wait
         os._exit(1)
 
     async def main() -> None:

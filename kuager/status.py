@@ -16,7 +16,7 @@ from dataclasses import asdict
 from base.clock import Clock, now_ms
 from config.model import Config
 from config.roles import processes
-from config.schedule import is_scheduled, windows
+from config.schedule import windows
 from kuager import VERSION
 from kuager.check import ADVICE, show
 from kuager.preflight import Finding, clock_warnings, look_at_database
@@ -89,11 +89,12 @@ def _unreadable(config: Config) -> Finding | None:
 
 
 def _processes(config: Config, status: SpoolStatus, at_ms: int) -> Finding:
-    names = processes(config)
+    names, supervised = processes(config), status.supervised()
+    new = [name for name in names if supervised and name not in supervised]
     away = [
         name
         for name in names
-        if status.is_up(name) is False or is_silent(config.spool, name, at_ms)
+        if name not in new and (status.is_up(name) is False or is_silent(config.spool, name, at_ms))
     ]
     told = status.last(SupervisorStatus)
     version = (told and told.version) or VERSION
@@ -103,6 +104,9 @@ def _processes(config: Config, status: SpoolStatus, at_ms: int) -> Finding:
         text = f"not running: {', '.join(away)} (of {len(names)})"
         to_do = "the supervisor starts them again: its log says why they ended"
         return Finding("processes", text, to_do=(to_do,))
+    if new:
+        text = f"the files ask for {', '.join(new)}, which Kuager was not started with"
+        return Finding("processes", text, to_do=("kuager reload: it says what needs a restart",))
     return Finding("processes", seen=(f"all {len(names)} run", f"version {version}"))
 
 
@@ -145,19 +149,20 @@ def _cameras(config: Config, status: SpoolStatus, at_ms: int) -> Iterator[Findin
             if alive or name not in known:
                 known[name] = one if alive else CameraStatus(recorded_ms=one.recorded_ms)
     holdings = Holdings(config.spool, config.node is not None)
-    scheduled = [
-        f"{station.id}/{camera.id}"
+    since = {  # when the window began of each camera that is scheduled now
+        name: window.start_ms
         for station in config.stations
         for camera in station.cameras
-        if is_scheduled(windows(config.election, station, camera), at_ms)
-        and holdings.has(f"{station.id}/{camera.id}")
-    ]
-    silent = [
-        name for name in scheduled if at_ms - (known[name].recorded_ms or 0) > SILENT_S * 1000
-    ]
-    recorded = f"{len(scheduled) - len(silent)} of {len(scheduled)} that are scheduled now"
+        if holdings.has(name := f"{station.id}/{camera.id}")
+        for window in windows(config.election, station, camera)
+        if window.start_ms <= at_ms < window.end_ms
+    }
+    late = [name for name in since if at_ms - (known[name].recorded_ms or 0) > SILENT_S * 1000]
+    silent = [name for name in late if at_ms - since[name] > SILENT_S * 1000]
+    recorded = f"{len(since) - len(late)} of {len(since)} that are scheduled now"
     if not silent:
-        yield Finding("cameras", seen=(f"{recorded} are recorded",))
+        begin = (f"{len(late)} begin",) if late else ()
+        yield Finding("cameras", seen=(f"{recorded} are recorded", *begin))
         return
     more = f"; {SHOWN} of the others follow" if len(silent) > SHOWN else ""
     yield Finding("cameras", f"only {recorded} are recorded{more}")

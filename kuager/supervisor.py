@@ -15,7 +15,6 @@ import os
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from typing import BinaryIO
 
 import structlog
@@ -31,13 +30,20 @@ from kuager.extras import ExtraMissing, check_extras
 from kuager.notify import notify
 from kuager.reload import Reloading, frame, lock_spool, write_outcome
 from storage.spool.disk import is_mounted
-from storage.spool.status_records import SUPERVISOR, ProcessStatus, SupervisorStatus
+from storage.spool.status_records import (
+    SUPERVISOR,
+    ProcessStatus,
+    ReloadStatus,
+    SupervisorStatus,
+)
 from streaming.http.ports import PortInUse, check_port
 
 STATUS_S = 2.0
 STOP_S = 30.0  # for sealing and flushing everything, then the hard way
 RESTART_S = (0.0, 1.0, 2.0, 5.0)
 HEALTHY_S = 60.0
+# -P: else a config.py of somebody else in the folder where Kuager is started would be ours
+KUAGER = (sys.executable, "-P", "-m", "kuager")
 WITHOUT_DATABASE = ("recorder", "pictures")  # roles that do without
 
 log = structlog.get_logger()
@@ -114,16 +120,15 @@ def _addresses(config: Config) -> dict[str, Listen]:
 class Supervisor:
     """Starts the roles' processes, restarts each that ends, stops them all."""
 
-    def __init__(self, config: Config, python: Sequence[str] = (sys.executable, "-m", "kuager")):
+    def __init__(self, config: Config, python: Sequence[str] = KUAGER):
         self._python = python
-        self._reloading = Reloading(
-            config, self._take, partial(write_outcome, config.spool), why_not=why_not
-        )
+        self._reloading = Reloading(config, self._take, self._report, why_not=why_not)
         self._handed = frame(config)
         self._children: dict[str, _Child] = {}
         self._group = asyncio.TaskGroup()
-        self._at_work = False  # the spool's disk is mounted: we say there that we are
-        self._lock: BinaryIO | None = None
+        self._lock: BinaryIO | None = None  # who has it says in the spool what runs
+        self._has_waited = False
+        self._outcome: ReloadStatus | None = None  # of the newest reload
 
     def reload(self) -> None:
         """Have the files read anew, and taken over where they are right."""
@@ -138,7 +143,7 @@ class Supervisor:
             self._take_spool()
             async with self._group:
                 self._begin(self._reloading.config)
-                self._group.create_task(self._reload())
+                self._group.create_task(self._reloading.run())
                 self._group.create_task(self._write_status())
                 self._group.create_task(self._tell_alive())
         finally:
@@ -149,23 +154,24 @@ class Supervisor:
 
     def _take_spool(self) -> None:
         """Take the lock by which `kuager reload` finds us, once the spool's disk is mounted: below
-        it nothing is written, and nobody would look there. Raises OSError."""
+        it nothing is written, and nobody would look there. While another `kuager run` has it, that
+        one is found, and what it says stays. Raises OSError."""
         config = self._reloading.config
-        if self._at_work or not is_mounted(config.spool_limits.mount):
+        if self._lock is not None or not is_mounted(config.spool_limits.mount):
             return
         self._lock = lock_spool(config.spool)
-        self._at_work = True
-        if self._lock is None:
+        if self._lock is not None and self._outcome is not None:
+            write_outcome(config.spool, self._outcome)
+        elif self._lock is None and not self._has_waited:
+            self._has_waited = True
             text = "Another `kuager run` has this spool: `kuager reload` reaches that one alone"
             log.warning(text)
 
-    async def _reload(self) -> None:
-        """Reload whenever asked, for ever."""
-        while not self._at_work:
-            await asyncio.sleep(STATUS_S)
-            with contextlib.suppress(OSError):  # the recorders say what is wrong with the disk
-                await asyncio.to_thread(self._take_spool)
-        await self._reloading.run()
+    def _report(self, outcome: ReloadStatus) -> None:
+        """Tell `kuager reload`, where it is to find us, how one ended."""
+        self._outcome = outcome
+        if self._lock is not None:
+            write_outcome(self._reloading.config.spool, outcome)
 
     def _begin(self, config: Config) -> None:
         for name, arguments in _processes(config).items():
@@ -203,8 +209,9 @@ class Supervisor:
                 },
             )
             path = self._reloading.config.spool / "_status" / SUPERVISOR
-            if self._at_work:
-                with contextlib.suppress(OSError):
+            with contextlib.suppress(OSError):
+                await asyncio.to_thread(self._take_spool)
+                if self._lock is not None:
                     await asyncio.to_thread(replace_file, path, told.to_json())
             await asyncio.sleep(STATUS_S)
 

@@ -77,8 +77,11 @@ class DirectoryArchive(Threads):
         """See Archive."""
         await self._run(self._check_id)
 
+    async def check_lock(self) -> None:
+        """See Archive: none can be wanted of a directory."""
+
     def _check_id(self) -> None:
-        if self._mount is not None and not os.path.ismount(self._mount):
+        if self._mount is not None and not os.path.ismount(os.path.realpath(self._mount)):
             raise AnotherArchive(f"no disk is mounted at {self._mount}: mount it")
         if self.expected_id is not None:
             try:

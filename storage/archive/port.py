@@ -111,6 +111,9 @@ class Archive(Protocol):
     async def check_id(self) -> None:
         """Raise AnotherArchive unless this is the archive of `expected_id`, if that is set."""
 
+    async def check_lock(self) -> None:
+        """Raise ArchiveError where retention dates are wanted and would not be kept to."""
+
     @property
     def server_time(self) -> tuple[int, float] | None:
         """The `Date` of its server's last answer in UTC milliseconds, and when that came, in

@@ -146,9 +146,7 @@ class S3Archive(Threads):
 
     def _probe(self) -> None:
         """Find out what the server can do, with two small objects outside every election."""
-        if self._settings.lock:
-            for bucket in self._settings.buckets:
-                self._check_lock(bucket)
+        self._check_lock()
         bucket, data = self._settings.buckets[0], b"kuager\n"
         right, wrong = (sha256_of(d) for d in (data, b"other"))
         self._server.sends_sha256 = True  # whatever a probe found out that was broken off
@@ -171,17 +169,22 @@ class S3Archive(Threads):
             compares_sha256=compares,
         )
 
-    def _check_lock(self, bucket: str) -> None:
+    async def check_lock(self) -> None:
+        """See Archive."""
+        await self._run(self._check_lock)
+
+    def _check_lock(self) -> None:
         """Raise ArchiveError where a bucket takes retention dates and does not keep to them."""
-        found: dict[str, Any] = {}
-        with contextlib.suppress(ObjectNotFound):  # 404: the bucket has no such configuration
-            found = self._server.call("get_object_lock_configuration", bucket)
-        if found.get("ObjectLockConfiguration", {}).get("ObjectLockEnabled") != "Enabled":
-            raise ArchiveError(
-                f"{self._server.where}: object lock is not on in {bucket}: create the bucket with "
-                "object lock, or remove 'lock'",
-                Fault.BUCKET,
-            )
+        for bucket in self._settings.buckets if self._settings.lock else ():
+            found: dict[str, Any] = {}
+            with contextlib.suppress(ObjectNotFound):  # 404: the bucket has no such configuration
+                found = self._server.call("get_object_lock_configuration", bucket)
+            if found.get("ObjectLockConfiguration", {}).get("ObjectLockEnabled") != "Enabled":
+                raise ArchiveError(
+                    f"{self._server.where}: object lock is not on in {bucket}: create the bucket "
+                    "with object lock, or remove 'lock'",
+                    Fault.BUCKET,
+                )
 
     def _takes(self, bucket: str, key: str, data: bytes, sha256: str, **extra: Any) -> bool:
         """Say whether the server takes such a put; raises ArchiveError where it takes none."""

@@ -80,8 +80,8 @@ def seconds_left(found: DiskSpace, reserve_bytes: int, bytes_per_s: float) -> fl
 
 
 def is_mounted(mount: Path | None) -> bool:
-    """Tell whether a disk is mounted where one is to be; None: nowhere."""
-    return mount is None or os.path.ismount(mount)
+    """Tell whether a disk is mounted where one is to be, or where a link leads; None: nowhere."""
+    return mount is None or os.path.ismount(Path(os.path.realpath(mount)))
 
 
 def claim_spool(spool: Path, mount: Path | None = None) -> str:

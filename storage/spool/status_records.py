@@ -217,6 +217,7 @@ class ReloadStatus(Status):
     """What `_status/reload.json` says: how the newest reload of the supervisor ended."""
 
     kuager: str = "reload/1"
+    path: str = ""  # of the kuager.yaml that is read
     number: int = 0  # of reloads since it started; 0 is the start itself
     taken: bool = True
     lines: tuple[str, ...] = ()

@@ -59,15 +59,30 @@ def check_port(host: str, port: int, setting: str = "web.listen") -> None:
 def claimed(host: str, port: int, setting: str, spool: Path) -> Iterator[None]:
     """Show meanwhile that the Kuager of this spool listens there; raises PortInUse where the one of
     another spool does. Of two that begin at the same moment at least one is refused."""
-    own = hashlib.sha256(os.fsencode(spool.resolve())).hexdigest()[:16]
+    own = _name_of(spool)
     with socket.socket(socket.AF_UNIX) as shown:
         shown.bind(f"\0kuager/{port}/{host}/{own}/{os.getpid()}-{next(_number)}")
         shown.listen(BACKLOG)
         for name, where, whose in _shown(port):
-            met = where == host or _ALL & {where, host}
-            if met and whose != own and _is_of_this_user(name):
+            if _meet(where, host) and whose != own and _is_of_this_user(name):
                 raise PortInUse(host, port, setting)
         yield
+
+
+def is_ours(host: str, port: int, spool: Path) -> bool:
+    """Tell whether the Kuager of this spool listens there; it may, where nobody can see that."""
+    if not os.access(_SOCKETS, os.R_OK):
+        return True
+    own = _name_of(spool)
+    return any(whose == own and _meet(where, host) for _, where, whose in _shown(port))
+
+
+def _name_of(spool: Path) -> str:
+    return hashlib.sha256(os.fsencode(spool.resolve())).hexdigest()[:16]
+
+
+def _meet(host: str, other: str) -> bool:
+    return host == other or bool(_ALL & {host, other})
 
 
 def _shown(port: int) -> list[tuple[str, str, str]]:

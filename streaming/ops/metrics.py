@@ -42,6 +42,7 @@ UPLOADER_NUMBERS = (
 )
 PICTURE_NUMBERS = (
     ("oldest_seconds", "Age of the oldest latest picture of a camera that is recorded"),
+    ("interval_seconds", "How often a picture is made of each camera"),
     ("made_total", "Pictures made since the picture process started"),
     ("failures_total", "Pictures that could not be made since then"),
     ("cpu_seconds_total", "Its CPU time since then"),
@@ -224,9 +225,13 @@ class StatusCollector(Collector):
         )
         if found is None:
             _add(up, [node.name], None)
+        # a machine with a new disk is another one of the same name: it is up when both are
+        alive: dict[str, bool] = {}
         for machine in found.nodes if found else ():
             if not machine.given_up and (machine.alive or not machine.leaving):
-                _add(up, [machine.name], machine.alive)
+                alive[machine.name] = alive.get(machine.name, True) and machine.alive
+        for name, is_alive in alive.items():
+            _add(up, [name], is_alive)
         yield from (ok, held, free, up)
 
     def _clock(self) -> Iterator[Metric]:
@@ -248,6 +253,7 @@ class StatusCollector(Collector):
             PICTURE_NUMBERS,
             told,
             oldest_seconds=_age_s(self._context.clock(), told.oldest_ms) or 0 if told else None,
+            interval_seconds=self._context.config.pictures_s,
             left_out=len(told.left_out) if told else None,
         )
 

@@ -8,6 +8,7 @@ import pickle
 import zoneinfo
 from importlib import resources
 from pathlib import Path
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -15,6 +16,7 @@ from pydantic import ValidationError
 
 from config.load import load
 from config.problems import ConfigError
+from config.yamlfile import YamlDocument, read_yaml
 from tests.support.config_files import KUAGER, STATIONS, brief, problems, read, write
 from tests.support.repository import ROOT
 
@@ -295,6 +297,42 @@ def test_an_old_time_zone_database_is_a_warning(tmp_path: Path) -> None:
     finally:
         zoneinfo.reset_tzpath()
         ZoneInfo.clear_cache()
+
+
+@pytest.mark.parametrize(("zone", "means"), [("Etc/GMT+5", "UTC-5"), ("Etc/GMT-12", "UTC+12")])
+def test_an_offset_with_the_sign_of_posix_is_a_warning(
+    tmp_path: Path, zone: str, means: str
+) -> None:
+    """Who means UTC+5 would record ten hours late."""
+    (told,) = read(tmp_path, kuager_yaml=KUAGER.replace("Asia/Almaty", zone)).warnings
+    assert brief(told) == f"stations.yaml:2 stations[0].time_zone {zone} means {means}"
+    assert not read(tmp_path, kuager_yaml=KUAGER.replace("Asia/Almaty", "Etc/GMT")).warnings
+
+
+def test_an_address_is_the_same_with_the_port_that_it_has_anyway(tmp_path: Path) -> None:
+    (told,) = read(
+        tmp_path, stations_yaml=STATIONS.replace("10.0.0.2/a", "u:p@10.0.0.1:554/a")
+    ).warnings
+    assert told.what == "s1/c2 has the address of s1/c1 on line 5"
+    other = STATIONS.replace("rtsp://10.0.0.2/a", "rtsps://10.0.0.1/a")
+    assert not read(tmp_path, stations_yaml=other).warnings
+
+
+def test_credentials_that_are_replaced_while_they_are_read_count(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An editor may have renamed them away, and not have written the others yet."""
+
+    def reading(path: Path, *others: Any) -> YamlDocument | None:
+        document = read_yaml(path, *others)
+        if path.name == "credentials.yaml":
+            path.unlink()
+        return document
+
+    monkeypatch.setattr("config.load.read_yaml", reading)
+    text = KUAGER + "credentials: credentials.yaml\n"
+    config = read(tmp_path, kuager_yaml=text, credentials_yaml='"*": {user: a, password: b}\n')
+    assert config.stations[0].cameras[0].url.reveal() == "rtsp://a:b@10.0.0.1/a"
 
 
 def test_an_empty_name_is_none(tmp_path: Path) -> None:

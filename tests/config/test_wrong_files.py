@@ -150,6 +150,7 @@ def test_one_thing_wrong(tmp_path: Path, old: str, new: str, told: str) -> None:
             "{name: a, url: s3://one/x, more_buckets: [two]}, {name: b, url: s3://two/x/}",
             "two archives are in the same place",
         ),
+        ("s3:/bucket/prefix", "neither a directory nor s3://bucket/prefix"),
         ("{url: s3://bucket, access_key_id: x}", "has only one of"),
         ("{url: s3://bucket, endpoint: 'http://a:b@c'}", "the address holds a user name"),
     ],
@@ -180,6 +181,33 @@ def test_several_archives(tmp_path: Path) -> None:
 def test_a_wrong_time_zone_of_the_election_is_told_once(tmp_path: Path) -> None:
     kuager = KUAGER.replace("Asia/Almaty", "Asia")
     assert [p.line for p in problems(tmp_path, kuager_yaml=kuager)] == [5]
+
+
+def test_no_time_zone_far_away_is_proposed(tmp_path: Path) -> None:
+    """Of UTC+5 the nearest name was UTC, of Asia/Nur-Sultan Asia/Seoul."""
+    for zone, fix in (
+        ("UTC+5", "write an IANA name such as Asia/Almaty"),
+        ("Asia/Nur-Sultan", "write an IANA name such as Asia/Almaty"),
+        ("localtime", "write an IANA name such as Asia/Almaty"),
+        ("Asia/Almata", "did you mean Asia/Almaty?"),
+        ("asia/almaty", "did you mean Asia/Almaty?"),
+    ):
+        (found,) = problems(tmp_path, kuager_yaml=KUAGER.replace("Asia/Almaty", zone))
+        assert (found.line, found.fix) == (5, fix)
+
+
+def test_a_machine_takes_no_more_cameras_than_a_database_can_count(tmp_path: Path) -> None:
+    node = "database: postgresql:///d\nnode: {name: n, address: '10.0.0.5:1', cameras: %s}\n"
+    (found,) = problems(tmp_path, kuager_yaml=KUAGER + node % "9999999999")
+    assert brief(found) == "kuager.yaml:12 node.cameras is too large"
+    assert found.fix == "write at most 100000"
+
+
+def test_a_secret_file_without_a_name(tmp_path: Path) -> None:
+    copies = "copies: {free: true, mail: {host: h, user: u, password_file: , from: a@b.kz}}\n"
+    text = KUAGER + copies + "web: {public_url: https://live.example.kz}\n"
+    (found,) = problems(tmp_path, kuager_yaml=text)
+    assert brief(found) == "kuager.yaml:11 copies.mail.password_file names no file"
 
 
 @pytest.mark.parametrize("name", ["gone.yaml", ".", "stations.txt", '"\\x01"', "/dev/zero"])

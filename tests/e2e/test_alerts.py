@@ -22,6 +22,7 @@ from storage.archival.backlog import Blocked
 from storage.archive.port import Fault
 from storage.catalogue.faults import DatabaseFault
 from storage.spool.disk import claim_spool
+from storage.spool.node_map import MachineEntry, NodeMap, write_node_map
 from streaming.context import AppContext
 from streaming.ops import metrics as status
 from tests.support.programs import need
@@ -128,6 +129,23 @@ def test_what_is_asked_for_is_there_from_the_first_second(several: Config) -> No
     there = {re.split("[{ ]", line)[0] for line in found} | RECORDED
     # of HTTP there is nothing before the first request
     assert {n for n in names if not n.startswith("kuager_http_")} <= there
+
+
+def test_of_two_machines_with_one_name_the_one_that_is_away_counts(several: Config) -> None:
+    """One with a new disk is another one; two series of one name are none to Prometheus."""
+    (several.spool / "_status").mkdir(parents=True)
+    nodes = tuple(
+        MachineEntry(spool=spool, name="n1", address="10.0.0.5:8090", alive=alive)
+        for spool, alive in (("a" * 32, False), ("b" * 32, True))
+    )
+    told: dict[str, Any] = {"pid": 1, "written_ms": now_ms(), "spool": "b" * 32, "name": "n1"}
+    write_node_map(several.spool, NodeMap(nodes=nodes, database=None, **told))
+    assert series(several)['kuager_node_up{node="n1"}'] == 0
+
+
+def test_pictures_are_old_by_how_often_they_are_made(config: Config) -> None:
+    rare = config.model_copy(update={"pictures_s": 300})
+    assert series(rare)["kuager_pictures_interval_seconds"] == 300
 
 
 def test_every_camera_archive_and_process_is_there_from_the_first_second(config: Config) -> None:

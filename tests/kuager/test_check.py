@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import io
 import json
 import os
 import re
@@ -24,12 +25,16 @@ from base.clock import now_ms
 from base.durable import replace_file
 from config.load import load
 from kuager.check import _measured, _Sink
-from kuager.preflight import Finding, look, schedule_warnings
+from kuager.preflight import Finding, _archive, _ports, look, schedule_warnings
+from kuager.reload import lock_spool
 from kuager.simulator.camera import SimCamera
 from kuager.simulator.server import Simulator
 from recorder.rtsp.description import Description
 from recorder.source import Frame, PacketCounts
+from storage.archive.port import ArchiveError, Fault, ObjectNotFound
+from storage.archive.s3_client import S3Client
 from storage.spool.disk import claim_spool
+from streaming.http.ports import claimed
 from tests.support.config_files import KUAGER, STATIONS, write
 from tests.support.frames import UTC0, VIDEO
 from tests.support.mailbox import mailbox
@@ -155,9 +160,16 @@ def test_dates_that_were_mistyped_are_told(tmp_path: Path) -> None:
     )
     (told,) = schedule_warnings(load(write(tmp_path, kuager_yaml=later), {}), ends_ms)
     assert told == "no window is on the day of the vote, 2026-11-29: look at 'windows'"
+    hours = '  polling_hours: {from: "07:00", to: "20:00"}\nstations:'
+    voting = KUAGER.replace("stations:", hours)
+    assert not schedule_warnings(load(write(tmp_path, kuager_yaml=voting), {}), 0)
+    morning = voting.replace("to: 2026-11-30T03:00", "to: 2026-11-29T08:00")  # 20:00 was meant
+    (told,) = schedule_warnings(load(write(tmp_path, kuager_yaml=morning), {}), 0)
+    assert told == (
+        "12.0 h of the polling hours, 07:00 to 20:00 on 2026-11-29, are in no window: look at both"
+    )
 
 
-@pytest.mark.slow
 def test_a_clock_that_recorders_do_not_believe_is_told(tmp_path: Path) -> None:
     path = write(tmp_path, kuager_yaml=FREE_PORT)
     spool = load(path, {}).spool
@@ -363,6 +375,72 @@ def test_a_proxy_is_named_where_it_is_used(tmp_path: Path) -> None:
     assert "connection refused" in said["WRONG  archive archive"] and "pass-of-u" not in str(said)
 
 
+def test_a_port_is_looked_at_also_while_kuager_runs(tmp_path: Path) -> None:
+    """Else one that was changed, and is another program's, ends all of it at the next start."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        web = f"web: {{listen: '127.0.0.1:{port}', operators: '127.0.0.1:{free_port()}'}}\n"
+        config = load(write(tmp_path, kuager_yaml=KUAGER + web), {})
+        lock = lock_spool(config.spool)
+        assert lock is not None
+        with lock:
+            public, operators = _ports(config)
+            assert public.wrong and "in use by another program" in public.wrong
+            assert "is free" in operators.seen[0]
+            with claimed("127.0.0.1", port, "web.listen", config.spool):
+                assert "is at work" in _ports(config)[0].seen[0]
+
+
+@pytest.mark.parametrize(
+    ("settings", "wrong"),
+    [
+        ("more_buckets: [second]", None),
+        ("more_buckets: [second, third]", "there is no third"),
+        ("more_buckets: [undying]", "was written, and cannot be removed: access is denied"),
+        ("lock: governance\n  keep: 1d", None),
+        ("lock: governance\n  keep: 1d\n  more_buckets: [second]", "not on in second"),
+    ],
+)
+async def test_every_bucket_of_an_archive_is_tried(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settings: str, wrong: str | None
+) -> None:
+    """What the first takes tells nothing of those that share the cameras with it."""
+    there: dict[str, dict[str, bytes]] = {"first": {}, "second": {}, "undying": {}}
+
+    def call(
+        _: S3Client, name: str, bucket: str, key: str = "", seconds: float = 0,
+        data: Any = None, sha256: str = "", **__: Any,
+    ) -> dict[str, Any]:  # fmt: skip
+        if bucket not in there:
+            raise ArchiveError(f"there is no {bucket}", Fault.BUCKET)
+        if name == "get_object_lock_configuration":
+            on = {"ObjectLockConfiguration": {"ObjectLockEnabled": "Enabled"}}
+            return on if bucket == "first" else {}
+        if name == "put_object":
+            there[bucket][key] = data.read()
+        elif name == "delete_object" and bucket == "undying":
+            raise ArchiveError("access is denied: the key may not write here")
+        elif name == "delete_object":
+            del there[bucket][key]
+        elif key not in there[bucket]:
+            raise ObjectNotFound(key)
+        else:
+            return {"Body": io.BytesIO(there[bucket][key]), "ContentLength": 1}
+        return {}
+
+    monkeypatch.setattr(S3Client, "call", call)
+    archives = f"archives:\n- url: s3://first/p\n  endpoint: http://127.0.0.1:1\n  {settings}\n"
+    text = KUAGER.replace("archives: [archive]\n", archives)
+    found = await _archive(load(write(tmp_path, kuager_yaml=text), {}).archives[0], None)
+    if wrong is None:
+        assert found.wrong is None and found.seen
+        assert len(found.seen) == 1 or [text[:7] for text in found.seen] == ["first: ", "second:"]
+    else:
+        assert found.wrong and wrong in found.wrong
+    left = [key for name in ("first", "second") for key in there[name] if "check" in key]
+    assert not left
+
+
 async def test_a_link_that_leads_nowhere_is_no_place(tmp_path: Path) -> None:
     (tmp_path / "disk").symlink_to("/no/such/disk")  # which is not mounted
     (tmp_path / "loop").symlink_to("loop")
@@ -397,6 +475,10 @@ def test_a_disk_or_a_limit_that_is_too_small(
     config = load(write(tmp_path, kuager_yaml=KUAGER + "spool_reserve: 999999T\n"), {})
     found = {f.name: f for f in asyncio.run(look(config))}
     assert "nothing would be recorded" in (found["spool"].wrong or "")
+    with monkeypatch.context() as exfat:
+        exfat.setattr("os.link", lambda *_: Path("/no/such").stat())
+        found = {f.name: f for f in asyncio.run(look(load(write(tmp_path), {})))}
+    assert "no second name of a file" in (found["spool"].wrong or "")
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     monkeypatch.setattr(resource, "getrlimit", lambda _: (72, 72))
     found = {f.name: f for f in asyncio.run(look(config))}
@@ -405,3 +487,4 @@ def test_a_disk_or_a_limit_that_is_too_small(
     config = load(write(tmp_path, stations_yaml=STATIONS + second), {})
     found = {f.name: f for f in asyncio.run(look(config))}
     assert "a recorder of 2 streams needs 80" in (found["files"].wrong or "")
+    assert not list(tmp_path.glob(".kuager*")), "all is left as it was"

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 
 from base.clock import now_ms
 from config.model import Config
-from kuager.holds import add, release, show
+from kuager.holds import add, parse_time, release, show
 from storage.catalogue.schema import cameras, holds
 from tests.support.archiving import configure
 from tests.support.tables import open_catalogue
@@ -56,6 +56,7 @@ def test_who_set_and_who_released_it_is_told(
         ("a\x1b[2J", None, ALWAYS, "write a reason"),
         ("a", "s/x", ALWAYS, "no such station or camera"),
         ("a", "x", ALWAYS, "no such station or camera"),
+        ("a", "", ALWAYS, "no such station or camera"),  # a variable of a script that is not set
         ("a", "s/c/d", ALWAYS, "no such station or camera"),
         ("a", "/c", ALWAYS, "no such station or camera"),
         ("a", None, (2, 1, None), "keep nothing"),
@@ -68,6 +69,13 @@ def test_what_would_keep_nothing_is_refused(
 ) -> None:
     with pytest.raises(ValueError, match=why):
         add(config, reason, camera, times)
+
+
+@pytest.mark.parametrize("text", ["0001-01-01T00:00+05:00", "9999-12-31T23:59:59-05:00"])
+def test_a_time_that_cannot_be_told_again_is_none(text: str) -> None:
+    """In UTC it is of no year that there is: with such a hold no list of holds could be shown."""
+    with pytest.raises(ValueError, match="write a time with its zone"):
+        parse_time(text)
 
 
 def test_what_is_configured_no_longer_can_be_kept(config: Config) -> None:

@@ -7,7 +7,11 @@ import os
 import pty
 import subprocess
 import sys
+from pathlib import Path
 
+import pytest
+
+from tests.support.config_files import STATIONS, write
 from tests.support.waiting import BOUND_S
 
 SCRIPT = """
@@ -67,3 +71,42 @@ def test_what_was_left_out_is_counted() -> None:
     now[0] = EVERY_S
     assert seldom.due("a") == 3
     assert seldom.due("a") == 0
+
+
+@pytest.mark.parametrize("where", ["a full disk", "a reader that has gone", "one that sleeps"])
+def test_a_line_that_cannot_be_written_holds_up_nothing(where: str) -> None:
+    """A supervisor has a line to say of each process that ends, and a recorder of each camera: they
+    would end, or wait for a terminal that somebody stopped with Ctrl-S."""
+    code = SCRIPT.replace('"web-0", public=True', '"supervisor"') + 'print("goes on")\n'
+    reader, errors = os.pipe()
+    if where == "a full disk":
+        os.close(errors)
+        errors = os.open("/dev/full", os.O_WRONLY)
+    if where != "one that sleeps":
+        os.close(reader)
+    command = [sys.executable, "-c", code]
+    try:
+        done = subprocess.run(
+            command, stdout=subprocess.PIPE, stderr=errors, timeout=BOUND_S, check=False
+        )
+    finally:
+        os.close(errors)
+        if where == "one that sleeps":
+            os.close(reader)
+    assert (done.returncode, done.stdout) == (0, b"goes on\n")
+
+
+READING = """
+import sys
+from pathlib import Path
+from kuager.cli_options import read_config
+assert read_config(Path(sys.argv[1])).warnings
+"""
+
+
+def test_warnings_that_cannot_be_written_keep_nothing_from_running(tmp_path: Path) -> None:
+    path = write(tmp_path, stations_yaml=STATIONS.replace("10.0.0.2", "10.0.0.1"))
+    with Path("/dev/full").open("wb") as errors:
+        command = [sys.executable, "-c", READING, str(path)]
+        done = subprocess.run(command, stderr=errors, timeout=BOUND_S, check=False)
+    assert done.returncode == 0

@@ -7,11 +7,13 @@ import os
 import signal
 import socket
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import BinaryIO
 
 import aiohttp
 import orjson
@@ -29,9 +31,12 @@ from kuager.reload import (
     Reloading,
     frame,
     is_at_work,
+    lock_spool,
     read_outcome,
     receive,
+    write_outcome,
 )
+from kuager.reload import reload as command
 from kuager.run import run_all
 from kuager.simulator.camera import SimCamera
 from kuager.simulator.server import Simulator
@@ -143,6 +148,20 @@ async def test_a_fault_while_reading_ends_nothing(tmp_path: Path) -> None:
     task.cancel()
 
 
+async def test_a_disk_that_hangs_holds_up_nobody_else(tmp_path: Path) -> None:
+    """A supervisor that says nothing for a minute is killed by systemd, and all with it."""
+    goes_on, waited = threading.Event(), list[bool]()
+    reloading = Reloading(
+        *(load(write(tmp_path), {}), lambda _: None, lambda _: waited.append(goes_on.wait(9))),
+    )
+    running = asyncio.create_task(reloading.run())
+    await asyncio.sleep(0)
+    goes_on.set()
+    await until(lambda: waited)
+    assert waited == [True]
+    running.cancel()
+
+
 def test_what_no_process_could_run_by_is_not_taken_over(tmp_path: Path) -> None:
     old = load(write(tmp_path, kuager_yaml=KUAGER + "web: {listen: '127.0.0.1:8080'}\n"), {})
 
@@ -202,6 +221,53 @@ async def test_a_spool_that_is_not_mounted_yet_is_waited_for(
     with pytest.raises(asyncio.CancelledError):
         await running
     assert not is_at_work(config.spool)
+
+
+async def test_of_two_with_one_spool_the_first_is_reloaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config, looks = load(write(tmp_path), {}), list[Path]()
+
+    def looked(spool: Path) -> BinaryIO | None:
+        looks.append(spool)
+        return lock_spool(spool)
+
+    monkeypatch.setattr("kuager.supervisor.STATUS_S", 0.01)
+    monkeypatch.setattr("kuager.supervisor.lock_spool", looked)
+    first = lock_spool(config.spool)
+    assert first is not None
+    write_outcome(config.spool, told := ReloadStatus(pid=7, written_ms=1))
+    stays = [sys.executable, "-c", "import sys; sys.stdin.buffer.read()"]
+    second = asyncio.create_task(Supervisor(config, stays).run())
+    await until(lambda: len(looks) > 2)  # it was about to say what runs, and that it was not asked
+    assert read_outcome(config.spool) == told
+    assert not (config.spool / "_status" / SUPERVISOR).exists()
+    first.close()
+    await until((config.spool / "_status" / SUPERVISOR).exists)
+    found = read_outcome(config.spool)
+    assert is_at_work(config.spool) and found and found.pid == os.getpid()
+    second.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await second
+
+
+def test_a_file_that_nobody_runs_by_is_not_called_taken_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write(tmp_path)
+    (copy := tmp_path / "copy.yaml").write_text(KUAGER)
+    (link := tmp_path / "link.yaml").symlink_to(path)
+    spool = load(path, {}).spool
+    told = ReloadStatus(pid=7, written_ms=1, path=str(path))
+    monkeypatch.setattr("kuager.reload.LOOK_S", 0.001)
+    monkeypatch.setattr("os.kill", lambda *_: write_outcome(spool, replace(told, number=1)))
+    lock = lock_spool(spool)
+    assert lock is not None
+    with lock:
+        write_outcome(spool, told)
+        with pytest.raises(OSError, match=f"goes by {path}"):
+            command(copy)
+        assert command(link) == 0
 
 
 @settings(deadline=None, max_examples=50)

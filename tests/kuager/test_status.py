@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 
 from config.model import Config
 from config.roles import processes
+from config.schedule import windows
 from kuager import VERSION
 from kuager.cli import app
 from kuager.preflight import Finding
@@ -96,6 +97,36 @@ def test_a_camera_that_is_tried_again_is_wrong_in_each_of_its_states(running: In
         assert found["cameras"] == "only 1 of 2 that are scheduled now are recorded"
         assert found["camera s1/c2"].startswith("not recorded for 10 min: 10.0.0.2:554 refuses")
         assert "password" in running.found()["camera s1/c2"].to_do[0]
+
+
+def test_what_the_files_ask_for_since_is_not_called_dead(running: Installation) -> None:
+    """The supervisor does not start them again: it does not know of them."""
+    running.config = running.config.model_copy(update={"workers": running.config.workers + 2})
+    names = [f"recorder-{running.config.workers - n}" for n in (2, 1)]
+    assert running.wrong() == {
+        "processes": f"the files ask for {', '.join(names)}, which Kuager was not started with"
+    }
+
+
+def test_a_camera_whose_window_has_just_begun_is_not_called_silent(running: Installation) -> None:
+    """It was last recorded a day ago, and whoever opens the polls looks just then."""
+    election, (station,) = running.config.election, running.config.stations
+    begins_ms = windows(election, station, station.cameras[0])[0].start_ms
+    for seconds, wrong in ((5, False), (16, True)):
+        at_ms = begins_ms + seconds * 1000
+        cameras = {
+            name: one | {"recorded_ms": at_ms - 3_000 if name == "s1/c1" else at_ms - 86_400_000}
+            for name, one in running.cameras.items()
+        }
+        running.tell("recorder-0", at_ms - 500, cameras=cameras, spool=SPOOL, clock=CLOCK)
+        found = {f.name: f for f in asyncio.run(look(running.config, lambda: at_ms))}  # noqa: B023
+        if wrong:
+            assert found["cameras"].wrong == "only 1 of 2 that are scheduled now are recorded"
+        else:
+            assert found["cameras"].seen == (
+                "1 of 2 that are scheduled now are recorded",
+                "1 begin",
+            )
 
 
 def test_a_clock_that_recorders_do_not_believe_is_wrong(running: Installation) -> None:

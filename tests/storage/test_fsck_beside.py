@@ -397,3 +397,14 @@ async def test_a_removal_whose_trace_fsck_took_back_is_told_of_again(tmp_path: P
         assert await retire(catalogue, going, C, DAY_S, share=1.0) == 1
         assert trace.exists() and not list((tmp_path / "archive").glob("e/s/c/*/*Z-1.mp4"))
         await going.close()
+
+
+def test_who_interrupts_a_look_is_not_told_that_something_is_wrong(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def interrupted(*_: object) -> int:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("kuager.fsck._fsck", interrupted)
+    config = configure(tmp_path, f"sqlite:///{tmp_path}/k.db", "archives: [archive]\n")
+    assert fsck_command(config, repair=False, deep=True, from_start=False, cameras=[]) == 2

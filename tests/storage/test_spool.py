@@ -12,7 +12,9 @@ from pathlib import Path
 import orjson
 import pytest
 
+from storage.archive.directory import DirectoryArchive
 from storage.records import NUMBERS, OTHERS, OTHERS_FORMAT, GapCause, Index
+from storage.spool.disk import is_mounted
 from storage.spool.gaps import read_gaps
 from storage.spool.numbers import Numbers
 from storage.spool.writer import CameraSpool, SpoolBusy
@@ -258,6 +260,16 @@ def test_an_open_gap_of_a_camera_never_recorded_is_gone_on_with(tmp_path: Path) 
     spool = open_spool(tmp_path, Numbers.by_clock(UTC0 + 3_600_000))
     assert spool.open_gap is not None and spool.open_gap.start_ms == UTC0
     spool.close()
+
+
+async def test_a_mount_may_be_named_by_a_link(tmp_path: Path) -> None:
+    """Of a link Python says that nothing is mounted there: such a spool was waited for for ever."""
+    (link := tmp_path / "link").symlink_to("/proc")
+    (loop := tmp_path / "loop").symlink_to("loop")
+    assert is_mounted(link) and not is_mounted(loop) and not is_mounted(tmp_path)
+    archive = DirectoryArchive("a", tmp_path / "archive", link)
+    await archive.check_id()
+    await archive.close()
 
 
 def test_a_clock_before_2020_gives_no_negative_numbers() -> None:
