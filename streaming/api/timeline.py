@@ -12,6 +12,7 @@ from aiohttp import web
 from base.i18n.causes import describe_cause, describe_removal
 from base.i18n.format import format_time
 from base.i18n.gettext import N_, gettext
+from base.intervals import Cover
 from config.model import Camera, Station
 from storage.catalogue.cameras import Name
 from storage.catalogue.catalogue import Catalogue
@@ -45,8 +46,10 @@ AWAY = {
 }
 SAID = ("record_seq", "start_ms", "end_ms", "lost", "damaged", "restarted")
 RECORDING = b'{"record_seq":%d,"start_ms":%d,"end_ms":%d}'  # there may be 40,000 in an answer
-# of a camera, by number and start: ends of recordings, with the recordings as JSON, and gaps
-Known = tuple[dict[Key, tuple[int, bytes]], dict[Key, Gap]]
+# a recording: its end, as JSON, and whether anybody can have it
+Told = tuple[int, bytes, bool]
+# of a camera, by number and start: recordings and gaps
+Known = tuple[dict[Key, Told], dict[Key, Gap]]
 
 
 @routes.get("/api/v1/stations/{station}/timeline")
@@ -128,7 +131,7 @@ async def _known(
                 said = {"away": state, "words": gettext(AWAY[state], lang)}
             if last := row.removed:
                 said |= _removal(last, station.time_zone, lang)
-            known[names[name]][0][row.key] = row.end_ms, _recording(row, said)
+            known[names[name]][0][row.key] = row.end_ms, _recording(row, said), not said
         async for name, (_, gaps) in scheduler.in_steps(request, found.items()):
             known[names[name]][1].update({(gap.gap_no, gap.start_ms): gap for gap in gaps})
     return True, known
@@ -162,7 +165,8 @@ async def _add_elsewhere(
             said = await context.peers.json(machine, path)
             for row in said["recordings"]:
                 one = {key: row[key] for key in SAID if key in row}
-                recordings[row["record_seq"], row["start_ms"]] = row["end_ms"], orjson.dumps(one)
+                key = (row["record_seq"], row["start_ms"])
+                recordings[key] = row["end_ms"], orjson.dumps(one), True
             for gap in map(Gap.of, said["gaps"]):
                 gaps[gap.gap_no, gap.start_ms] = gap
 
@@ -190,7 +194,7 @@ async def _camera(
             seq, start_ms = index.header.record_seq, index.start_ms
             losses = Losses.of(index.segments).to_dict()
             said = {"record_seq": seq, "start_ms": start_ms, "end_ms": index.end_ms} | losses
-            recordings[seq, start_ms] = index.end_ms, orjson.dumps(said)
+            recordings[seq, start_ms] = index.end_ms, orjson.dumps(said), True
     gaps |= {(g.gap_no, g.start_ms): g for g in reader.gaps(*times)}
     missing = list(gaps.values())
     if missing or context.machines is not None:
@@ -205,16 +209,18 @@ async def _camera(
     }
 
 
-def _shown(recordings: dict[Key, tuple[int, bytes]], gaps: list[Gap]) -> list[Gap]:
+def _shown(recordings: dict[Key, Told], gaps: list[Gap]) -> list[Gap]:
     """Mark the recordings of which nothing is shown, as another machine has that time, too;
-    return what nobody recorded."""
-    facts = {key: (lease_of(key[0]), key[1], end_ms) for key, (end_ms, _) in recordings.items()}
-    shown = Shown(facts.values())
-    for key, recorded in facts.items():
-        if shown.is_second(*recorded):
-            end_ms, data = recordings[key]
-            recordings[key] = end_ms, b'%b,"second":true}' % data[:-1]
-    return shown.missing(gaps)
+    return what nobody recorded. What nobody can have hides nothing."""
+    facts = {key: (lease_of(key[0]), key[1], end_ms) for key, (end_ms, *_) in recordings.items()}
+    had = Shown(facts[key] for key, (*_, can_be_had) in recordings.items() if can_be_had)
+    hidden = Cover(had.recorded)
+    for key, (epoch, start_ms, end_ms) in facts.items():
+        _, data, can_be_had = recordings[key]
+        left = had.parts(epoch, start_ms, end_ms) if can_be_had else hidden.left(start_ms, end_ms)
+        if start_ms < end_ms and not left:
+            recordings[key] = end_ms, b'%b,"second":true}' % data[:-1], can_be_had
+    return Shown(facts.values()).missing(gaps)
 
 
 def _recording(row: TimelineRow, said: dict[str, object]) -> bytes:

@@ -11,7 +11,8 @@ from aiohttp.test_utils import make_mocked_request
 
 from storage.catalogue.rows import ArchivedRow, TimelineRow
 from storage.records import Gap, GapCause
-from streaming.api.timeline import _known
+from storage.spool.numbers import LEASE_NUMBERS
+from streaming.api.timeline import Told, _known, _shown
 from streaming.context import CONTEXT
 from streaming.http.scheduler import SCHEDULER, Scheduler
 
@@ -54,5 +55,29 @@ async def test_no_step_of_a_timeline_is_of_more_than_one_recording() -> None:
     complete, known = await _known(request, station, 0, COUNT * 6000)
     recordings, gaps = known["c"]
     assert complete and len(recordings) == COUNT and list(gaps.values()) == [gap]
-    assert all(b'"words":"removed on' in data for _, data in recordings.values())
+    assert all(b'"words":"removed on' in data for _, data, _ in recordings.values())
     assert Counting.steps >= COUNT
+
+
+def test_what_nobody_can_have_hides_no_recording_of_another_machine() -> None:
+    """A machine that is away may have recorded the same time under a higher epoch: what is shown of
+    it is what another has."""
+    lower, higher = (epoch * LEASE_NUMBERS for epoch in (300_000_000, 300_000_100))
+
+    def told(key: tuple[int, int], end_ms: int, can_be_had: bool) -> dict[tuple[int, int], Told]:
+        return {key: (end_ms, b'{"n":%d}' % key[0], can_be_had)}
+
+    def second(*all_told: dict[tuple[int, int], Told]) -> set[int]:
+        recordings = {key: one for each in all_told for key, one in each.items()}
+        gap = Gap(lower, 0, 200, GapCause.NO_DATA)
+        assert [(g.start_ms, g.end_ms) for g in _shown(recordings, [gap])] == [(100, 200)]
+        return {key[0] for key, (_, data, _) in recordings.items() if b',"second":true}' in data}
+
+    here, there = told((lower, 0), 100, True), told((higher, 0), 100, True)
+    away, removed = told((higher, 0), 100, False), told((lower, 0), 100, False)
+    assert second(here, there) == {lower}
+    assert second(here, away) == {higher}
+    assert second(removed, away) == set()
+    assert second(removed, there) == {lower}
+    assert second(here, told((higher, 50), 100, False)) == {higher}
+    assert second(told((lower, 0), 60, True), told((higher, 40), 100, False)) == set()
