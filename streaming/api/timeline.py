@@ -36,6 +36,7 @@ from streaming.stations.serialize import camera_json
 MOST_MS = 7 * 86_400_000
 SHORT_MS = 2 * 3_600_000  # what is answered at once, without waiting for others
 PIECE_MS = 6 * 3_600_000  # that the catalogue is asked for at once
+FEW = 300  # recordings and gaps of a camera that are compared at once: more, in a thread
 CAMERA_MS_A_TOKEN = 2_000 * 60_000  # what asking for two thousand recordings takes; see `scheduler`
 LATEST_MS = 253_402_300_800_000  # the year 10000
 
@@ -197,14 +198,22 @@ async def _camera(
             recordings[seq, start_ms] = index.end_ms, orjson.dumps(said), True
     gaps |= {(g.gap_no, g.start_ms): g for g in reader.gaps(*times)}
     missing = list(gaps.values())
-    if missing or context.machines is not None:
-        missing = _shown(recordings, missing)
+    many = len(recordings) + len(missing) > FEW  # of a week, of a camera that comes and goes
+    say = partial(_said, lang, recordings, missing)
+    all_said = await asyncio.to_thread(say) if many else say()
     return camera_json(station, camera, context.directory, lang) | {
         "words": context.why_no_picture(station, camera, lang),
         "takes": takes(context, station, camera),
-        "recordings": orjson.Fragment(
-            b"[%b]" % b",".join(recordings[n][1] for n in sorted(recordings))
-        ),
+        **all_said,
+    }
+
+
+def _said(lang: str, recordings: dict[Key, Told], gaps: list[Gap]) -> dict[str, object]:
+    """Return recordings of a camera, and what is missing, as JSON."""
+    missing = _shown(recordings, gaps)
+    data = b",".join(recordings[key][1] for key in sorted(recordings))
+    return {
+        "recordings": orjson.Fragment(b"[%b]" % data),
         "gaps": [_gap(lang, gap) for gap in missing],
     }
 

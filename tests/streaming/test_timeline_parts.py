@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import AsyncIterator, Iterable
 from types import SimpleNamespace
 from typing import Any, TypeVar
 
+import pytest
 from aiohttp import web
 from aiohttp.test_utils import make_mocked_request
 
 from storage.catalogue.rows import ArchivedRow, TimelineRow
 from storage.records import Gap, GapCause
 from storage.spool.numbers import LEASE_NUMBERS
+from streaming.api import timeline
 from streaming.api.timeline import Told, _known, _shown
 from streaming.context import CONTEXT
 from streaming.http.scheduler import SCHEDULER, Scheduler
@@ -57,6 +60,34 @@ async def test_no_step_of_a_timeline_is_of_more_than_one_recording() -> None:
     assert complete and len(recordings) == COUNT and list(gaps.values()) == [gap]
     assert all(b'"words":"removed on' in data for _, data, _ in recordings.values())
     assert Counting.steps >= COUNT
+
+
+@pytest.mark.parametrize("count", [3, 2 * timeline.FEW])
+async def test_much_is_compared_beside_live_video(
+    monkeypatch: pytest.MonkeyPatch, count: int
+) -> None:
+    """A week of a camera that comes and goes takes a tenth of a second, in one piece."""
+    threads, compare = list[bool](), timeline._shown
+
+    def noted(*asked: Any) -> list[Gap]:
+        threads.append(threading.current_thread() is not threading.main_thread())
+        return compare(*asked)
+
+    gaps = [Gap(n + 1, n * 10, n * 10 + 5, GapCause.NO_DATA) for n in range(count)]
+    monkeypatch.setattr(timeline, "_shown", noted)
+    monkeypatch.setattr(timeline, "camera_json", lambda *_: {"id": "c"})
+    monkeypatch.setattr(timeline, "takes", lambda *_: None)
+    reader = SimpleNamespace(recordings=lambda *_: [], gaps=lambda *_: gaps)
+    context: Any = SimpleNamespace(
+        reader=lambda *_: reader, directory=None, why_no_picture=lambda *_: ""
+    )
+    app = web.Application()
+    app[CONTEXT], app[SCHEDULER] = context, Counting()
+    request = make_mocked_request("GET", "/", app=app)
+    one: Any = None
+    found: Any = await timeline._camera(request, "en", one, one, (0, count * 10), ({}, {}))
+    assert len(found["gaps"]) == count and found["id"] == "c"
+    assert threads == [count > timeline.FEW]
 
 
 def test_what_nobody_can_have_hides_no_recording_of_another_machine() -> None:
