@@ -37,6 +37,7 @@ from storage.spool.numbers import Numbers
 from storage.spool.reader import SpoolReader
 from storage.spool.writer import CameraSpool, Run, SegmentInfo
 from streaming import app
+from streaming.http import assets
 from streaming.http.ports import PortInUse, check_port
 from streaming.http.responses import LONG, json_response
 from streaming.media import live
@@ -435,7 +436,35 @@ def is_enough(window: Sequence[Listed]) -> bool:
 
 
 def test_only_long_json_is_sent_with_gzip() -> None:
-    request = make_mocked_request("GET", "/")
+    request = make_mocked_request("GET", "/", headers={"Accept-Encoding": "gzip"})
     long, short = (json_response(request, {"a": "x" * size}) for size in (LONG, 10))
     assert long.compression and long.headers["Vary"] == "Accept-Encoding"
     assert not short.compression and "Vary" not in short.headers
+    plain = json_response(make_mocked_request("GET", "/"), {"a": "x" * LONG})
+    assert not plain.compression and plain.headers["Vary"] == "Accept-Encoding"
+
+
+@pytest.mark.parametrize(
+    ("accepted", "packed"),
+    [
+        ("gzip, deflate, br", True),
+        ("br, GZIP;q=0.1", True),
+        ("*", True),
+        ("gzip;q=0", False),
+        ("gzip; q=0.0, deflate", False),
+        ("*, gzip;q=0", False),
+        ("identity", False),
+        ("notgzip", False),
+        ("gzip;q=much", False),
+        ("", False),
+    ],
+)
+async def test_gzip_is_sent_to_who_takes_it(accepted: str, packed: bool) -> None:
+    """Also what is cached for ever, and what names gzip to refuse it."""
+    headers = {"Accept-Encoding": accepted}
+    info = {"version": assets.version(), "name": "page.mjs"}
+    request = make_mocked_request("GET", "/", headers=headers, match_info=info)
+    sent = await assets.static(request)
+    assert (sent.headers.get("Content-Encoding") == "gzip") is packed
+    assert sent.headers["Vary"] == "Accept-Encoding"
+    assert json_response(request, {"a": "x" * LONG}).compression is packed
