@@ -91,7 +91,35 @@ async def test_ranges(config: Config) -> None:
         same = {"Range": "bytes=0-4", "If-Range": headers["ETag"]}
         assert (await get(session, url, headers=same))[::2] == (206, body[:5])
         head = await get(session, url, method="HEAD", headers={"Range": "bytes=0-4"})
-        assert head[0] == 206 and head[1]["Content-Length"] == "5" and head[2] == b""
+        # ranges are of GET alone (RFC 9110, 14.2)
+        assert head[0] == 200 and head[1]["Content-Length"] == str(size) and head[2] == b""
+        none = await get(session, url, method="HEAD", headers={"Range": f"bytes={size}-"})
+        assert none[0] == 200 and "Content-Range" not in none[1]
+
+
+async def test_what_has_changed_is_not_gone_on_with(config: Config) -> None:
+    """Who has the beginning of a file asks for the rest of that state of it (RFC 9110, 13.1)."""
+    fill(config.spool, start_ms=NOW - 100_000, runs=1, segments=3).close()
+    async with serving(config) as session:
+        url = "/live/s/c/2.m4s"
+        for _ in range(2):  # the second time a prepared answer is there
+            _, headers, body = await get(session, url)
+            tag = headers["ETag"]
+            for asked, status in (
+                ({"If-Match": tag}, 200),
+                ({"If-Match": "*"}, 200),
+                ({"If-Match": f'"other", {tag}', "Range": "bytes=1-"}, 206),
+                ({"If-Match": '"other"'}, 412),
+                ({"If-Match": '"other"', "Range": "bytes=1-"}, 412),
+                ({"If-Match": '"other"', "If-None-Match": tag}, 412),
+                ({"If-Match": f"W/{tag}"}, 412),  # compared strongly
+                ({"If-Match": "other"}, 412),
+                ({"If-Unmodified-Since": "Sun, 29 Nov 2020 09:00:00 GMT"}, 200),  # never changes
+            ):
+                answer = await get(session, url, headers=asked)
+                assert answer[0] == status, asked
+                if status == 412:
+                    assert answer[2] != body and answer[1]["Cache-Control"] == "no-store"
 
 
 async def test_a_part_is_never_sent_for_the_whole(config: Config) -> None:
