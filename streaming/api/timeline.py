@@ -155,7 +155,7 @@ async def _add_elsewhere(
     request: web.Request, station: Station, stretch: tuple[int, int], known: dict[str, Known]
 ) -> None:
     """Add what other machines have of a station's cameras and the catalogue does not know yet."""
-    context = request.app[CONTEXT]
+    context, steps = request.app[CONTEXT], request.app[SCHEDULER].in_steps
     if context.machines is None:
         return
 
@@ -164,11 +164,11 @@ async def _add_elsewhere(
         recordings, gaps = known[camera.id]
         with suppress(Unreachable, KeyError, TypeError, FormatError):
             said = await context.peers.json(machine, path)
-            for row in said["recordings"]:
+            async for row in steps(request, said["recordings"]):
                 one = {key: row[key] for key in SAID if key in row}
                 key = (row["record_seq"], row["start_ms"])
                 recordings[key] = row["end_ms"], orjson.dumps(one), True
-            for gap in map(Gap.of, said["gaps"]):
+            async for gap in steps(request, map(Gap.of, said["gaps"])):
                 gaps[gap.gap_no, gap.start_ms] = gap
 
     asked = [

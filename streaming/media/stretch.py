@@ -135,7 +135,8 @@ async def find_remote(request: web.Request, name: Name, stretch: Stretch) -> dic
                 found[row.key] = Remote(row.key, row.end_ms, row.sha256, machine, row.buckets)
     machines = context.machines.others(camera) if context.machines else []
     for machine in reversed(machines):  # who records it now knows best
-        for told in await _listed(request, machine, camera, stretch):
+        listed = await _listed(request, machine, camera, stretch)
+        async for told in request.app[SCHEDULER].in_steps(request, listed):
             key = (told["record_seq"], told["start_ms"])
             archives = found[key].archives if key in found else None
             found[key] = Remote(key, told["end_ms"], told["sha256"], machine, archives)

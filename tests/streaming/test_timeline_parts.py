@@ -7,17 +7,19 @@ from collections.abc import AsyncIterator, Iterable
 from types import SimpleNamespace
 from typing import Any, TypeVar
 
+import orjson
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import make_mocked_request
 
 from storage.catalogue.rows import ArchivedRow, TimelineRow
-from storage.records import Gap, GapCause
+from storage.records import Gap, GapCause, Header, Index, Segment, Track
 from storage.spool.numbers import LEASE_NUMBERS
 from streaming.api import timeline
-from streaming.api.timeline import Told, _known, _shown
+from streaming.api.timeline import Known, Told, _known, _shown
 from streaming.context import CONTEXT
 from streaming.http.scheduler import SCHEDULER, Scheduler
+from streaming.media import for_peers
 
 COUNT = 200
 T = TypeVar("T")
@@ -60,6 +62,39 @@ async def test_no_step_of_a_timeline_is_of_more_than_one_recording() -> None:
     assert complete and len(recordings) == COUNT and list(gaps.values()) == [gap]
     assert all(b'"words":"removed on' in data for _, data, _ in recordings.values())
     assert Counting.steps >= COUNT
+
+
+async def test_what_other_machines_ask_for_is_read_in_steps() -> None:
+    """A day of a camera is read anew from the disk, as no machine holds all indexes of all of its
+    cameras: a third of a second, in one piece, for whoever looks at a timeline elsewhere."""
+    header = Header("e", "s", "c", 1, 1, 1, 0, 1, "", 4, (Track(1, "video", "h264", 90_000),))
+    indexes = [
+        (None, Index(header, [Segment(n, n * 10, 0, 900, 0, 1, "", True, n)])) for n in range(COUNT)
+    ]
+    gaps = [Gap(n + 1, n * 10, n * 10 + 5, GapCause.NO_DATA) for n in range(COUNT)]
+    reader = SimpleNamespace(recordings=lambda *_: indexes, gaps=lambda *_: gaps)
+    entry: Any = SimpleNamespace(name="b")
+
+    async def json(*_: object) -> Any:
+        return orjson.loads(said.body)
+
+    context: Any = SimpleNamespace(
+        camera=lambda _: (("e", "s", "c"), reader),
+        machines=SimpleNamespace(others=lambda _: [entry]),
+        peers=SimpleNamespace(json=json),
+    )
+    app = web.Application()
+    app[CONTEXT], app[SCHEDULER] = context, Counting()
+    request = make_mocked_request("GET", "/?from=0&to=1000000", app=app)
+    Counting.steps = 0
+    said: Any = await for_peers.stretch(request)
+    assert Counting.steps == COUNT
+    known: Known = ({}, {})
+    camera: Any = SimpleNamespace(id="c")
+    station: Any = SimpleNamespace(id="s", cameras=[camera])
+    await timeline._add_elsewhere(request, station, (0, 1_000_000), {"c": known})
+    assert Counting.steps == 3 * COUNT
+    assert [len(part) for part in known] == [COUNT, COUNT]
 
 
 @pytest.mark.parametrize("count", [3, 2 * timeline.FEW])
