@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Iterable
 from types import SimpleNamespace
 from typing import Any, TypeVar
 
+import m3u8
 import orjson
 import pytest
 from aiohttp import web
@@ -19,7 +20,9 @@ from streaming.api import timeline
 from streaming.api.timeline import Known, Told, _known, _shown
 from streaming.context import CONTEXT
 from streaming.http.scheduler import SCHEDULER, Scheduler
-from streaming.media import for_peers
+from streaming.media import for_peers, stretch
+from streaming.media.live import Playlists
+from streaming.media.playlist import playlist
 
 COUNT = 200
 T = TypeVar("T")
@@ -95,6 +98,44 @@ async def test_what_other_machines_ask_for_is_read_in_steps() -> None:
     await timeline._add_elsewhere(request, station, (0, 1_000_000), {"c": known})
     assert Counting.steps == 3 * COUNT
     assert [len(part) for part in known] == [COUNT, COUNT]
+
+
+@pytest.mark.parametrize(("begin_s", "count"), [(20, 5), (21, 3), (20.5, 1), (0, 5), (58, 9)])
+async def test_a_recording_that_another_interrupts_is_shown_around_it(
+    monkeypatch: pytest.MonkeyPatch, begin_s: float, count: int
+) -> None:
+    """A machine that was cut off went on, and the one that took over broke off: a player that finds
+    times that go back shows nothing of what is between."""
+
+    def recording(epoch: int, begin_ms: int, count: int) -> tuple[Index, list[Segment]]:
+        first = epoch * LEASE_NUMBERS
+        track = (Track(1, "video", "h264", 90_000),)
+        header = Header("e", "s", "c", epoch, first, first, begin_ms, 1, "", 2, track)
+        segments = [
+            Segment(first + n, begin_ms + 2000 * n, 180_000 * n, 180_000, 0, 1, "", True, n)
+            for n in range(count)
+        ]
+        return Index(header, segments), segments
+
+    lower = recording(300_000_000, 0, 30)
+    higher = recording(300_000_100, int(begin_s * 1000), count)
+
+    async def none(*_: object) -> dict[Any, Any]:
+        return {}
+
+    monkeypatch.setattr(stretch, "find_remote", none)
+    app = web.Application()
+    app[SCHEDULER] = Counting()
+    request = make_mocked_request("GET", "/", app=app)
+    reader: Any = SimpleNamespace(stretch=lambda *_: [lower, higher])
+    asked = (request, ("e", "s", "c"), reader, (0, 90_000), Playlists(), False)
+    text = b"".join(playlist([one async for one in stretch.shown_entries(*asked)], "VOD", True))
+    listed = m3u8.loads(text.decode()).segments
+    times = [one.program_date_time for one in listed]
+    assert times == sorted(times)
+    own = [one.uri for one in listed if one.uri.startswith(f"{300_000_100 * LEASE_NUMBERS}"[:10])]
+    assert len(own) == count
+    assert len({one.uri for one in listed}) == len(listed)
 
 
 @pytest.mark.parametrize("count", [3, 2 * timeline.FEW])
