@@ -65,6 +65,7 @@ async def timeline(request: web.Request) -> web.StreamResponse:
     async with scheduler.turn(request) if length_ms > SHORT_MS else nullcontext():
         complete, known = await _known(request, station, from_ms, to_ms)
         await _add_elsewhere(request, station, (from_ms, to_ms), known)
+        await context.learn_rates(station, station.cameras)
         cameras = [
             await _camera(request, lang, station, camera, (from_ms, to_ms), known[camera.id])
             for camera in station.cameras

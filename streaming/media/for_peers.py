@@ -91,7 +91,8 @@ async def keyframe(request: web.Request) -> web.StreamResponse:
 async def variants(request: web.Request) -> web.StreamResponse:
     """Serve the streams of a camera that this spool has."""
     context = request.app[CONTEXT]
-    return send_variants(request, own_variants(context, *context.station_and_camera(request)))
+    body = await own_variants(context, *context.station_and_camera(request))
+    return send_variants(request, body)
 
 
 @routes.get("/live/{station}/{camera}/init-{run_no:[0-9]{1,18}}.mp4")
