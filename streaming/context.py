@@ -166,23 +166,28 @@ class AppContext:
             self._trim()
         return reader
 
-    def rates(self, station: Station, stream: Camera) -> Rates | None:
-        """Return what a stream takes, measured on its newest whole recording; None where nothing
-        was recorded that tells it."""
-        if (newest := self.reader(station, stream).newest_whole()) is None:
-            return None
-        stored, index = newest
-        name = (station.id, stream.id)
-        known = self._rates.pop(name, None)
-        if known is None or known[0] != stored.key:
+    async def learn_rates(self, station: Station, cameras: Sequence[Camera]) -> None:
+        """Have known what the streams of cameras take. A newest whole recording that was not
+        measured yet is in a thread: with a station's cameras that takes long."""
+        for stream in (stream for camera in cameras for stream in camera.streams):
+            newest = self.reader(station, stream).newest_whole()
+            known = self._rates.get((station.id, stream.id))
+            if newest is None or (known is not None and known[0] == newest[0].key):
+                continue
             try:
-                known = stored.key, measure(stored, index)
+                rates = await asyncio.to_thread(measure, *newest)
             except (OSError, ValueError):  # it has just left the spool, or is not whole
-                known = stored.key, known and known[1]
-        self._rates[name] = known
-        while len(self._rates) > MOST_RATES:
-            self._rates.popitem(last=False)
-        return known[1]
+                rates = known[1] if known is not None else None
+            self._rates[station.id, stream.id] = newest[0].key, rates
+            self._rates.move_to_end((station.id, stream.id))
+            while len(self._rates) > MOST_RATES:
+                self._rates.popitem(last=False)
+
+    def rates(self, station: Station, stream: Camera) -> Rates | None:
+        """Return what a stream takes, as it was learned; None where nothing was recorded that
+        tells it."""
+        known = self._rates.get((station.id, stream.id))
+        return known[1] if known is not None else None
 
     def _trim(self) -> None:
         self._trimmed_s = time.monotonic()

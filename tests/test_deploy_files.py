@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 from config.load import load
+from storage.cluster import peers
 from tests.support.edge import Edge
 from tests.support.programs import need
 from tests.support.repository import ROOT
@@ -245,11 +246,26 @@ def test_the_second_cache_says_itself_that_a_machine_hangs() -> None:
     """Who waited as long as it left it out instead: by one machine that hangs all second caches,
     each of which is asked for some of its cameras."""
     waits = r"(?m)^ *proxy_read_timeout (\d+)s;"
-    (of_machines,) = re.findall(waits, (DEPLOY / "nginx/edge.conf").read_text())
+    edge = (DEPLOY / "nginx/edge.conf").read_text()
+    (another,) = re.findall(r"(?m)^proxy_next_upstream_timeout (\d+)s;", edge)
+    of_machines = max(map(int, re.findall(waits, edge)))
     locations = (DEPLOY / "nginx/public-locations.conf").read_text()
     (live,) = re.findall(r"(?s)proxy_pass http://kuager_shelves;([^}]*)\}", locations)
     (of_shelves,) = re.findall(waits, live)
-    assert int(of_shelves) > int(of_machines)
+    assert int(of_shelves) > int(another) + of_machines
+
+
+def test_another_machine_is_asked_where_one_hangs() -> None:
+    """nginx asks no other one when that much time has passed: the cameras of one that hung were
+    away with it. One that is well may wait for two others itself, and is not left out for them."""
+    edge = (DEPLOY / "nginx/edge.conf").read_text()
+    (another,) = re.findall(r"(?m)^proxy_next_upstream_timeout (\d+)s;", edge)
+    (tries,) = re.findall(r"(?m)^proxy_next_upstream_tries (\d+);", edge)
+    assert int(tries) > 1
+    live, longest = sorted(
+        int(wait) for wait in re.findall(r"(?m)^ *proxy_read_timeout (\d+)s;", edge)
+    )
+    assert 2 * peers.READ_S < live < int(another) and longest < int(another)
 
 
 @pytest.mark.parametrize("names", [("nginx.conf",), ("nginx/public.conf", "nginx/compose.conf")])

@@ -101,7 +101,8 @@ class SpoolStatus:
         self._clock, self._with_peers = clock, with_peers
         self._directory = spool / "_status"
         self._files: dict[str, _File] = {}
-        self._told: dict[str, RecorderStatus] = {}  # what `cameras` read last
+        # what `cameras` read last, with inode and mtime
+        self._told: dict[str, tuple[tuple[int, int], RecorderStatus]] = {}
         self.states: dict[str, str] = {}  # of "station/camera"
         # since when cameras of other machines are not recorded, and why
         self.missing_elsewhere: dict[str, tuple[int, str]] = {}
@@ -143,8 +144,7 @@ class SpoolStatus:
             return None
         known = self._files.get(path.name)
         try:
-            stat = path.stat()
-            seen = (stat.st_ino, stat.st_mtime_ns)
+            seen = _seen(path)
             if known and known.seen == seen:
                 return known
             said, now_ms = kind.parse(path.read_bytes()), elapsed_ms()
@@ -181,9 +181,17 @@ class SpoolStatus:
         ]
         for is_alive, _, name in sorted(found):
             with contextlib.suppress(OSError, FormatError):
-                self._told[name] = RecorderStatus.parse((self._directory / name).read_bytes())
-            if (said := self._told.get(name)) is not None:
+                self._listen(self._directory / name)
+            if name in self._told:
+                _, said = self._told[name]
                 yield is_alive, said.low if low else said.cameras
+
+    def _listen(self, path: Path) -> None:
+        """Read what a recorder says of its cameras, if it was replaced: with many machines each is
+        asked for it many times a second. Raises OSError and FormatError."""
+        seen = _seen(path)
+        if path.name not in self._told or self._told[path.name][0] != seen:
+            self._told[path.name] = seen, RecorderStatus.parse(path.read_bytes())
 
     def recorders(self, *, is_alive: bool = True) -> dict[int, RecorderStates]:
         """Return what the recorders say of disk and clock, by share: those that live, or of all
@@ -242,6 +250,12 @@ class SpoolStatus:
             if isinstance(file.said, kind) and (not is_alive or file.is_alive(self._clock())):
                 return file.said
         return None
+
+
+def _seen(path: Path) -> tuple[int, int]:
+    """Return what tells a file from the one that was there before; raises OSError."""
+    stat = path.stat()
+    return stat.st_ino, stat.st_mtime_ns
 
 
 def _file_of(process: str) -> str:

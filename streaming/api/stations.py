@@ -219,12 +219,15 @@ async def featured(request: web.Request) -> web.StreamResponse:
 async def station(request: web.Request) -> web.StreamResponse:
     """Describe one station and what its cameras do now, in words where there is no picture."""
     context, lang = request.app[CONTEXT], checked_language(request)
-    data = explained_station(context, context.station(request), lang)
+    found = context.station(request)
+    await context.learn_rates(found, found.cameras)
+    data = explained_station(context, found, lang)
     return json_response(request, data, now_ms=context.clock())
 
 
 def explained_station(context: AppContext, station: Station, lang: str) -> StationJson:
-    """Return a station as JSON that says of each camera why it has no picture."""
+    """Return a station as JSON that says of each camera why it has no picture, and what it takes,
+    as it was learned."""
     data = station_json(station, context.directory, lang)
     for camera, row in zip(station.cameras, data["cameras"], strict=True):
         row["words"] = context.why_no_picture(station, camera, lang)

@@ -12,6 +12,7 @@ from aiohttp import web
 from base.i18n.causes import describe_cause, describe_removal
 from base.i18n.format import format_time
 from base.i18n.gettext import N_, gettext
+from base.intervals import Cover
 from config.model import Camera, Station
 from storage.catalogue.cameras import Name
 from storage.catalogue.catalogue import Catalogue
@@ -35,6 +36,7 @@ from streaming.stations.serialize import camera_json
 MOST_MS = 7 * 86_400_000
 SHORT_MS = 2 * 3_600_000  # what is answered at once, without waiting for others
 PIECE_MS = 6 * 3_600_000  # that the catalogue is asked for at once
+FEW = 300  # recordings and gaps of a camera that are compared at once: more, in a thread
 CAMERA_MS_A_TOKEN = 2_000 * 60_000  # what asking for two thousand recordings takes; see `scheduler`
 LATEST_MS = 253_402_300_800_000  # the year 10000
 
@@ -45,8 +47,10 @@ AWAY = {
 }
 SAID = ("record_seq", "start_ms", "end_ms", "lost", "damaged", "restarted")
 RECORDING = b'{"record_seq":%d,"start_ms":%d,"end_ms":%d}'  # there may be 40,000 in an answer
-# of a camera, by number and start: ends of recordings, with the recordings as JSON, and gaps
-Known = tuple[dict[Key, tuple[int, bytes]], dict[Key, Gap]]
+# a recording: its end, as JSON, and whether anybody can have it
+Told = tuple[int, bytes, bool]
+# of a camera, by number and start: recordings and gaps
+Known = tuple[dict[Key, Told], dict[Key, Gap]]
 
 
 @routes.get("/api/v1/stations/{station}/timeline")
@@ -61,6 +65,7 @@ async def timeline(request: web.Request) -> web.StreamResponse:
     async with scheduler.turn(request) if length_ms > SHORT_MS else nullcontext():
         complete, known = await _known(request, station, from_ms, to_ms)
         await _add_elsewhere(request, station, (from_ms, to_ms), known)
+        await context.learn_rates(station, station.cameras)
         cameras = [
             await _camera(request, lang, station, camera, (from_ms, to_ms), known[camera.id])
             for camera in station.cameras
@@ -128,7 +133,7 @@ async def _known(
                 said = {"away": state, "words": gettext(AWAY[state], lang)}
             if last := row.removed:
                 said |= _removal(last, station.time_zone, lang)
-            known[names[name]][0][row.key] = row.end_ms, _recording(row, said)
+            known[names[name]][0][row.key] = row.end_ms, _recording(row, said), not said
         async for name, (_, gaps) in scheduler.in_steps(request, found.items()):
             known[names[name]][1].update({(gap.gap_no, gap.start_ms): gap for gap in gaps})
     return True, known
@@ -151,7 +156,7 @@ async def _add_elsewhere(
     request: web.Request, station: Station, stretch: tuple[int, int], known: dict[str, Known]
 ) -> None:
     """Add what other machines have of a station's cameras and the catalogue does not know yet."""
-    context = request.app[CONTEXT]
+    context, steps = request.app[CONTEXT], request.app[SCHEDULER].in_steps
     if context.machines is None:
         return
 
@@ -160,10 +165,11 @@ async def _add_elsewhere(
         recordings, gaps = known[camera.id]
         with suppress(Unreachable, KeyError, TypeError, FormatError):
             said = await context.peers.json(machine, path)
-            for row in said["recordings"]:
+            async for row in steps(request, said["recordings"]):
                 one = {key: row[key] for key in SAID if key in row}
-                recordings[row["record_seq"], row["start_ms"]] = row["end_ms"], orjson.dumps(one)
-            for gap in map(Gap.of, said["gaps"]):
+                key = (row["record_seq"], row["start_ms"])
+                recordings[key] = row["end_ms"], orjson.dumps(one), True
+            async for gap in steps(request, map(Gap.of, said["gaps"])):
                 gaps[gap.gap_no, gap.start_ms] = gap
 
     asked = [
@@ -190,31 +196,41 @@ async def _camera(
             seq, start_ms = index.header.record_seq, index.start_ms
             losses = Losses.of(index.segments).to_dict()
             said = {"record_seq": seq, "start_ms": start_ms, "end_ms": index.end_ms} | losses
-            recordings[seq, start_ms] = index.end_ms, orjson.dumps(said)
+            recordings[seq, start_ms] = index.end_ms, orjson.dumps(said), True
     gaps |= {(g.gap_no, g.start_ms): g for g in reader.gaps(*times)}
     missing = list(gaps.values())
-    if missing or context.machines is not None:
-        missing = _shown(recordings, missing)
+    many = len(recordings) + len(missing) > FEW  # of a week, of a camera that comes and goes
+    say = partial(_said, lang, recordings, missing)
+    all_said = await asyncio.to_thread(say) if many else say()
     return camera_json(station, camera, context.directory, lang) | {
         "words": context.why_no_picture(station, camera, lang),
         "takes": takes(context, station, camera),
-        "recordings": orjson.Fragment(
-            b"[%b]" % b",".join(recordings[n][1] for n in sorted(recordings))
-        ),
+        **all_said,
+    }
+
+
+def _said(lang: str, recordings: dict[Key, Told], gaps: list[Gap]) -> dict[str, object]:
+    """Return recordings of a camera, and what is missing, as JSON."""
+    missing = _shown(recordings, gaps)
+    data = b",".join(recordings[key][1] for key in sorted(recordings))
+    return {
+        "recordings": orjson.Fragment(b"[%b]" % data),
         "gaps": [_gap(lang, gap) for gap in missing],
     }
 
 
-def _shown(recordings: dict[Key, tuple[int, bytes]], gaps: list[Gap]) -> list[Gap]:
+def _shown(recordings: dict[Key, Told], gaps: list[Gap]) -> list[Gap]:
     """Mark the recordings of which nothing is shown, as another machine has that time, too;
-    return what nobody recorded."""
-    facts = {key: (lease_of(key[0]), key[1], end_ms) for key, (end_ms, _) in recordings.items()}
-    shown = Shown(facts.values())
-    for key, recorded in facts.items():
-        if shown.is_second(*recorded):
-            end_ms, data = recordings[key]
-            recordings[key] = end_ms, b'%b,"second":true}' % data[:-1]
-    return shown.missing(gaps)
+    return what nobody recorded. What nobody can have hides nothing."""
+    facts = {key: (lease_of(key[0]), key[1], end_ms) for key, (end_ms, *_) in recordings.items()}
+    had = Shown(facts[key] for key, (*_, can_be_had) in recordings.items() if can_be_had)
+    hidden = Cover(had.recorded)
+    for key, (epoch, start_ms, end_ms) in facts.items():
+        _, data, can_be_had = recordings[key]
+        left = had.parts(epoch, start_ms, end_ms) if can_be_had else hidden.left(start_ms, end_ms)
+        if start_ms < end_ms and not left:
+            recordings[key] = end_ms, b'%b,"second":true}' % data[:-1], can_be_had
+    return Shown(facts.values()).missing(gaps)
 
 
 def _recording(row: TimelineRow, said: dict[str, object]) -> bytes:

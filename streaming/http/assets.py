@@ -16,6 +16,8 @@ from pathlib import Path
 
 from aiohttp import web
 
+from streaming.http.negotiation import takes_gzip
+
 HERE = Path(__file__).parent.parent
 TYPES = {".css": "text/css", ".mjs": "text/javascript", ".svg": "image/svg+xml"}
 IMMUTABLE = "public, max-age=31536000, immutable"
@@ -84,7 +86,7 @@ async def static(request: web.Request) -> web.StreamResponse:
     ours = request.match_info["version"] == version()
     headers = {"Cache-Control": IMMUTABLE if ours else "no-cache", "Vary": "Accept-Encoding"}
     body = asset.plain
-    if "gzip" in request.headers.get("Accept-Encoding", ""):
+    if takes_gzip(request):
         body, headers["Content-Encoding"] = asset.packed, "gzip"
     return web.Response(
         body=body, content_type=asset.content_type, charset="utf-8", headers=headers

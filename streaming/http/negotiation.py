@@ -1,12 +1,17 @@
-"""Which language a request is answered in: that of `lang`, else what Accept-Language likes best."""
+"""Which language a request is answered in: that of `lang`, else what Accept-Language likes best.
+
+And whether the answer may be packed.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Iterator
 
 from aiohttp import web
 
 from base.i18n.gettext import DEFAULT_LANGUAGE, LANGUAGES, gettext
 
-MOST_BYTES, MOST_RANGES = 1000, 20  # of Accept-Language; no browser sends as much
+MOST_BYTES, MOST_RANGES = 1000, 20  # of what a browser accepts; none sends as much
 MOST_PARAMETERS = 50  # of an address; ours have four
 _CHOSEN: web.RequestKey[tuple[str, bool]] = web.RequestKey("language", tuple)
 
@@ -60,14 +65,27 @@ def accepted(header: str) -> str:
     Of a tag only its first part counts: ru-KZ is ru. What cannot be read is left out.
     """
     weights: dict[str, float] = {}
-    for part in header[:MOST_BYTES].split(",")[:MOST_RANGES]:
-        tag, *parameters = (p.strip().lower() for p in part.split(";"))
-        weights.setdefault(tag.partition("-")[0], _weight(parameters))
+    for tag, weight in _weights(header):
+        weights.setdefault(tag.partition("-")[0], weight)
     rest = weights.get("*", 0.0)
     wanted = {lang: weights.get(lang, rest) for lang in LANGUAGES}
     named = [lang for lang in weights if lang in LANGUAGES]  # of equals, the first that is named
     best = max([*named, *LANGUAGES], key=wanted.__getitem__)
     return best if wanted[best] > 0 else DEFAULT_LANGUAGE
+
+
+def takes_gzip(request: web.Request) -> bool:
+    """Tell whether who asks takes gzip (RFC 9110, 12.5.3): not where he refuses it (`q=0`)."""
+    header = ",".join(request.headers.getall("Accept-Encoding", ()))
+    weights = dict(_weights(header))
+    return weights.get("gzip", weights.get("*", 0.0)) > 0
+
+
+def _weights(header: str) -> Iterator[tuple[str, float]]:
+    """Yield what a header names, in small letters, each with its weight."""
+    for part in header[:MOST_BYTES].split(",")[:MOST_RANGES]:
+        name, *parameters = (p.strip().lower() for p in part.split(";"))
+        yield name, _weight(parameters)
 
 
 def _weight(parameters: list[str]) -> float:

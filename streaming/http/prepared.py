@@ -28,7 +28,9 @@ from streaming.http.scheduler import FairQueue
 PIECE = 64 << 10  # bytes of a range of a file that are in memory for one client
 MOST_BYTES = 64 << 20  # of answers, in all
 ENTRY_BYTES = 3000  # that an answer takes beside its body
-UNUSUAL = (hdrs.RANGE, hdrs.IF_MODIFIED_SINCE, hdrs.EXPECT)  # the application answers these
+UNUSUAL = (  # the application answers these
+    *(hdrs.RANGE, hdrs.IF_MATCH, hdrs.IF_MODIFIED_SINCE, hdrs.IF_UNMODIFIED_SINCE, hdrs.EXPECT),
+)
 OF_ONE_ANSWER = {"Date", "Connection"}
 _TAG = re.compile(r'"[0-9a-f-]+"')
 

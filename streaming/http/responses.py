@@ -9,6 +9,7 @@ import orjson
 from aiohttp import web
 
 from storage.records import sha256_of
+from streaming.http.negotiation import takes_gzip
 from streaming.http.ranges import not_modified
 
 CACHE = "public, max-age=2"
@@ -30,14 +31,16 @@ def json_response(
     body = orjson.dumps(data)
     etag = f'W/"{sha256_of(body)[:32]}"'
     headers = {"ETag": etag, "Cache-Control": cache}
+    is_long = len(body) > LONG
+    if is_long:
+        headers["Vary"] = "Accept-Encoding"
     if not_modified(request, etag):
         return web.Response(status=304, headers=headers)
     if now_ms is not None:
         body = b'{"now_ms":%d,%b' % (now_ms, body[1:])
     response = web.Response(body=body, content_type="application/json", headers=headers)
-    if len(body) > LONG:
-        response.enable_compression()
-        response.headers["Vary"] = "Accept-Encoding"
+    if is_long and takes_gzip(request):
+        response.enable_compression(web.ContentCoding.gzip)
     return response
 
 

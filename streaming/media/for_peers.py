@@ -14,8 +14,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from storage.cluster.peer_auth import HEADER, is_signed
-from storage.records import Losses
-from storage.spool.reader import SpoolReader
+from storage.records import Index, Losses
 from streaming.context import CONTEXT
 from streaming.http.parameters import time_ms
 from streaming.http.ranges import send
@@ -92,7 +91,8 @@ async def keyframe(request: web.Request) -> web.StreamResponse:
 async def variants(request: web.Request) -> web.StreamResponse:
     """Serve the streams of a camera that this spool has."""
     context = request.app[CONTEXT]
-    return send_variants(request, own_variants(context, *context.station_and_camera(request)))
+    body = await own_variants(context, *context.station_and_camera(request))
+    return send_variants(request, body)
 
 
 @routes.get("/live/{station}/{camera}/init-{run_no:[0-9]{1,18}}.mp4")
@@ -118,9 +118,12 @@ async def stretch(request: web.Request) -> web.StreamResponse:
     """List what this spool has of a camera between `from` and `to`: recordings and gaps."""
     _, reader = request.app[CONTEXT].camera(request)
     from_ms, to_ms = time_ms(request, "from") or 0, time_ms(request, "to") or LATEST_MS
-    said = {"recordings": _recordings(reader, from_ms, to_ms)}
+    steps = request.app[SCHEDULER].in_steps(request, reader.recordings(from_ms, to_ms))
+    recordings = [
+        _recording(index) async for _, index in steps if index.segments and index.start_ms < to_ms
+    ]
     gaps = [gap.to_dict() for gap in reader.gaps(from_ms, to_ms)]
-    body = orjson.dumps(said | {"gaps": gaps})
+    body = orjson.dumps({"recordings": recordings, "gaps": gaps})
     return web.Response(body=body, content_type="application/json")
 
 
@@ -136,18 +139,14 @@ async def motion(request: web.Request) -> web.StreamResponse:
     return web.Response(body=body, content_type="application/json")
 
 
-def _recordings(reader: SpoolReader, from_ms: int, to_ms: int) -> list[dict[str, object]]:
-    return [
-        {
-            "record_seq": index.header.record_seq,
-            "start_ms": index.start_ms,
-            "end_ms": index.end_ms,
-            "sha256": index.seal.sha256 if index.seal else None,
-            **Losses.of(index.segments).to_dict(),
-        }
-        for _, index in reader.recordings(from_ms, to_ms)
-        if index.segments and index.start_ms < to_ms
-    ]
+def _recording(index: Index) -> dict[str, object]:
+    return {
+        "record_seq": index.header.record_seq,
+        "start_ms": index.start_ms,
+        "end_ms": index.end_ms,
+        "sha256": index.seal.sha256 if index.seal else None,
+        **Losses.of(index.segments).to_dict(),
+    }
 
 
 @routes.get("/spool/{station}/{camera}/{day:[0-9-]{10}}/{file:[0-9]{9}Z-[0-9]{1,18}[.](jsonl|mp4)}")

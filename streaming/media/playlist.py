@@ -57,16 +57,20 @@ def live_window(listed: Sequence[Listed]) -> Sequence[Listed]:
     """Return what a live playlist shows of the newest segments.
 
     6.2.2: no segment is removed while less than three target durations would be left. A new
-    segment never brings an older one back: the numbers of the first entry only rise.
+    segment never brings an older one back, even one so long that the target duration rises with
+    it: the numbers of the first entry only rise.
     """
     listed = consecutive_tail(listed)
-    target_90k = 3 * 90_000 * target_duration_s(listed)
-    length_90k = 0
-    for count, (_, segment) in enumerate(reversed(listed), 1):
+    targets_s = [target_duration_s([one]) for one in listed]
+    first = length_90k = 0
+    for end, (_, segment) in enumerate(listed, 1):  # as it was when each of them was the newest
         length_90k += segment.duration_90k
-        if count >= LIVE_SEGMENTS and length_90k >= target_90k:
-            return listed[-count:]
-    return listed
+        while end - first > LIVE_SEGMENTS:
+            left_90k = length_90k - listed[first][1].duration_90k
+            if left_90k < 3 * 90_000 * max(targets_s[first + 1 : end]):
+                break
+            first, length_90k = first + 1, left_90k
+    return listed[first:]
 
 
 def target_duration_s(listed: Sequence[Listed]) -> int:

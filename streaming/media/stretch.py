@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 from typing import Any, Protocol
 
 from aiohttp import web
@@ -83,37 +84,42 @@ async def shown_entries(
     shown = Shown([*there, *(part.recorded for part in parts.values())])
     room = asyncio.Semaphore(AT_ONCE)
 
-    async def fetched(part: Remote) -> tuple[int, Entries] | None:
+    async def fetched(part: Remote) -> list[tuple[int, Entries]]:
         _, start_ms, end_ms = part.recorded
         pieces = shown.parts(*part.recorded)
         is_whole = stretch[0] <= start_ms and end_ms <= stretch[1]
         kept = made.known(name, part.key[0], part.sha256, pictures) if is_whole else None
         if kept is not None and pieces == [(start_ms, end_ms)]:
-            return start_ms, kept
+            return [(start_ms, kept)]
         async with room:
             index = await _index(request, name, part) if pieces else None
-        chosen = _chosen(index.segments, stretch, pieces) if index else []
-        return (start_ms, made.entries(index, chosen, pictures)) if index and chosen else None
+        return entries_of(index, index.segments, pieces) if index else []
 
-    found = [one for one in await asyncio.gather(*map(fetched, parts.values())) if one]
+    def entries_of(
+        index: Index, segments: list[Segment], pieces: Sequence[Stretch]
+    ) -> list[tuple[int, Entries]]:
+        every = _chosen(segments, stretch, pieces)
+        return [(some[0].start_ms, made.entries(index, some, pictures)) for some in every]
+
+    found = list(chain(*await asyncio.gather(*map(fetched, parts.values()))))
     async for (index, segments), recorded in steps(request, zip(own, there, strict=True)):
-        pieces = shown.parts(*recorded)
-        if chosen := _chosen(segments, stretch, pieces):
-            found.append((recorded[1], made.entries(index, chosen, pictures)))
+        found += entries_of(index, segments, shown.parts(*recorded))
     for _, entries in sorted(found, key=lambda one: one[0]):
         yield entries
 
 
-def _chosen(segments: list[Segment], stretch: Stretch, pieces: Sequence[Stretch]) -> list[Segment]:
-    """Return the segments of which something is shown; the list itself where that is all."""
-    chosen = [
-        s
-        for s in segments
-        if s.end_ms > stretch[0]
-        and s.start_ms < stretch[1]
-        and any(s.end_ms > start and s.start_ms < end for start, end in pieces)
-    ]
-    return segments if len(chosen) == len(segments) else chosen
+def _chosen(
+    segments: list[Segment], stretch: Stretch, pieces: Sequence[Stretch]
+) -> list[list[Segment]]:
+    """Return the segments of each piece that is shown: between two of them another recording is.
+    The list itself where that is all."""
+    left = [s for s in segments if s.end_ms > stretch[0] and s.start_ms < stretch[1]]
+    every = list[list[Segment]]()
+    for start, end in pieces:
+        every.append([s for s in left if s.end_ms > start and s.start_ms < end])
+        left = [s for s in left if s.start_ms >= end]
+    found = [some for some in every if some]
+    return [segments] if found and len(found[0]) == len(segments) else found
 
 
 async def find_remote(request: web.Request, name: Name, stretch: Stretch) -> dict[Key, Remote]:
@@ -135,7 +141,8 @@ async def find_remote(request: web.Request, name: Name, stretch: Stretch) -> dic
                 found[row.key] = Remote(row.key, row.end_ms, row.sha256, machine, row.buckets)
     machines = context.machines.others(camera) if context.machines else []
     for machine in reversed(machines):  # who records it now knows best
-        for told in await _listed(request, machine, camera, stretch):
+        listed = await _listed(request, machine, camera, stretch)
+        async for told in request.app[SCHEDULER].in_steps(request, listed):
             key = (told["record_seq"], told["start_ms"])
             archives = found[key].archives if key in found else None
             found[key] = Remote(key, told["end_ms"], told["sha256"], machine, archives)

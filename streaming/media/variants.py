@@ -28,15 +28,16 @@ async def variants(request: web.Request) -> web.StreamResponse:
     that is recorded, and the pictures of both."""
     context = request.app[CONTEXT]
     station, camera = context.station_and_camera(request)
-    body = own_variants(context, station, camera)
+    body = await own_variants(context, station, camera)
     if body is None or context.is_elsewhere(station, camera):
         found = await elsewhere_playlist(request, context.name(station, camera), FILE)
         body = found.body if found else body
     return send_variants(request, body)
 
 
-def own_variants(context: AppContext, station: Station, camera: Camera) -> bytes | None:
+async def own_variants(context: AppContext, station: Station, camera: Camera) -> bytes | None:
     """Return the playlist of what this spool has of a camera; None where it has nothing."""
+    await context.learn_rates(station, (camera,))
     streams = list(_streams(context, station, camera))
     return multivariant(streams) if streams else None
 

@@ -14,7 +14,7 @@ from aiohttp import web
 from base.i18n.gettext import LANGUAGES, N_, gettext, translations
 from streaming.context import CONTEXT
 from streaming.http.assets import address, imported
-from streaming.http.negotiation import language_of
+from streaming.http.negotiation import language_of, takes_gzip
 from streaming.stations.messages import cameras_live
 
 TEMPLATES = Path(__file__).parent.parent / "templates"
@@ -73,7 +73,8 @@ def page(request: web.Request, name: str, status: int = 200, /, **values: object
         )
     )
     response = web.Response(text=text, content_type="text/html", status=status)
-    response.enable_compression()
+    if takes_gzip(request):
+        response.enable_compression(web.ContentCoding.gzip)
     response.headers["Vary"] = "Accept-Encoding"
     return response
 

@@ -45,6 +45,7 @@ async def station(request: web.Request) -> web.StreamResponse:
     if angle and angle not in cameras:
         status = 404
         notice = gettext("This station has no such angle; here are all it has.", lang)
+    await context.learn_rates(found, found.cameras)
     described = explained_station(context, found, lang)
     return page(
         request,
@@ -70,6 +71,7 @@ async def embed(request: web.Request) -> web.StreamResponse:
     """Show one camera, live or at the moment `t`, for an iframe of any site."""
     context, lang = request.app[CONTEXT], checked_language(request)
     found, camera = context.station_and_camera(request)
+    await context.learn_rates(found, (camera,))
     moment = asked_moment(request, found, (camera,))
     shown = {"t": str(moment.at_ms)} if moment.state in ("shown", "too_old") else {}
     said = "" if context.directory.is_live(found, camera) else f"?lang={lang}"  # of its slate

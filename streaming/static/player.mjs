@@ -173,7 +173,10 @@ export class Player {
   // Stands still; what was live is so again when somebody looks.
   rest() {
     if (!this.rests) this.clock.run(false, this.rate);
-    for (const one of this.angles) one.stand();
+    for (const one of this.angles) {
+      one.stand();
+      if (one.listing) one.listing.rests = true;
+    }
     this.rests = true;
     this.since = performance.now();
   }
@@ -182,6 +185,12 @@ export class Player {
     this.rests = false;
     this.opened = performance.now();
     if (this.live) this.settled = false;
+    const old = this.server.now() - SLEPT_MS;
+    for (const one of this.angles) {
+      if (!one.listing) continue;
+      one.listing.rests = false;
+      if (this.live && one.listing.until < old) one.open(null); // what came meanwhile is not asked for
+    }
   }
 
   // What was paused for hours, or is played slowly at the end of the window, cannot be watched any more.

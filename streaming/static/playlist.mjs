@@ -8,6 +8,7 @@ const KEPT_MS = 600_000; // of what lies behind the clock
 const RETRY_MS = [500, 1000, 2000, 4000];
 const MISS_MS = [250, 400, 700, 1000, 2000]; // pauses while there is no new segment
 const TIMEOUT_MS = 8000;
+const REST_MS = 500; // until it is seen that somebody looks again
 const LATE_MS = 5000; // when no segment is listed for so long, the camera is out;
 const OVERDUE_MS = 2000; // where segments are long, when the next one should have been there for so long
 const EDGE_MS = 3000; // what is so near to the end of the window is gone before it was loaded
@@ -74,6 +75,7 @@ export class Listing {
     this.live = false; // it has reached what is being recorded now
     this.away = 0; // requests that failed, one after the other
     this.lag = FIRST_LAG_MS;
+    this.rests = false; // nobody looks: nothing is asked for
     this.closed = false;
   }
 
@@ -214,12 +216,13 @@ export class Listing {
     let misses = 0;
     while (!this.closed) {
       try {
-        if (!this.live) {
+        if (this.rests) await sleep(REST_MS);
+        else if (!this.live) {
           if (this.clock.now() > this.until - AHEAD_MS) await this.stretch(this.until);
           else await sleep(500);
         } else {
           await sleep(misses ? MISS_MS[Math.min(misses, MISS_MS.length) - 1] : this.expected());
-          if (this.closed) return;
+          if (this.closed || this.rests) continue;
           if (await this.refresh()) {
             if (!misses) this.lag = Math.max(0, this.lag - 15);
             misses = 0;

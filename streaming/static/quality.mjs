@@ -43,20 +43,28 @@ export class Quality {
   }
 
   /**
-   * Finds the second stream of a camera, once it is recorded and the server answers.
+   * Finds the second stream of a camera, once it is recorded, the server answers, and somebody looks.
    * @param {One} one
    */
   async #learn(one) {
+    if (player.rests || !(await this.#finds(one))) setTimeout(() => this.#learn(one), LEARN_MS);
+  }
+
+  /**
+   * Tells whether the second stream of a camera is there, and learns its address.
+   * @param {One} one
+   */
+  async #finds(one) {
     try {
       const answer = await fetch(`${one.full}all.m3u8`, { signal: AbortSignal.timeout(TIMEOUT_MS) });
       const [least, ...more] = variants(await answer.text()).filter(({ uri }) => /(^|\/)index\.m3u8$/.test(uri));
-      if (more.length) {
-        one.low = new URL(least.uri.replace(/index\.m3u8$/, ""), new URL(one.full, location.href)).pathname;
-        one.lowBits = least.bits;
-        return;
-      }
-    } catch { /* asked again */ }
-    setTimeout(() => this.#learn(one), LEARN_MS);
+      if (!more.length) return false;
+      one.low = new URL(least.uri.replace(/index\.m3u8$/, ""), new URL(one.full, location.href)).pathname;
+      one.lowBits = least.bits;
+      return true;
+    } catch {
+      return false; // asked again
+    }
   }
 
   /** @param {"auto" | "saving" | "video"} wanted */

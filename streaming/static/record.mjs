@@ -88,8 +88,9 @@ export class DayRecord {
     /** @type {Stretch[]} */
     const stretches = before.stretches.filter(([from]) => from < since).map(([from, to]) => [from, to]);
     const gone = before.gone.filter(({ from }) => from < since).map((one) => ({ ...one }));
-    for (const { start_ms: from, end_ms: to, words } of camera.recordings) {
+    for (const { start_ms: from, end_ms: to, words, second } of camera.recordings) {
       if (words) { // nobody can have it: it was removed, or its machine is away
+        if (second) continue; // and nobody misses it
         const lost = gone.at(-1);
         if (lost?.words === words && from <= lost.to + JOIN_MS) lost.to = Math.max(lost.to, to);
         else gone.push({ from, to, words });
@@ -117,6 +118,15 @@ export class DayRecord {
   gapAt(id, moment) {
     const found = this.angles.get(id)?.gaps ?? [];
     return found.findLast((gap) => gap.from <= moment && (gap.to === null || moment < gap.to));
+  }
+
+  /**
+   * Returns why nobody can have what an angle recorded at a moment; "" where that is not so.
+   * @param {string} id
+   * @param {number} moment
+   */
+  goneAt(id, moment) {
+    return this.angles.get(id)?.gone.find((one) => one.from <= moment && moment < one.to)?.words ?? "";
   }
 
   // Returns when the first recording of the day begins; null for none.

@@ -89,7 +89,7 @@ export class Shown {
     if (state === MISSING && performance.now() - since > SLATE_MS) return say("missing");
     if (state !== GAP) return "";
     const outage = outageAt(this.lists.outages, n, now);
-    return outage ? gapWords(outage) : this.ofNow(angle) || say("nothing");
+    return outage ? gapWords(outage) : this.ofNow(angle) || this.lists.record.goneAt(angle.id, now) || say("nothing");
   }
 
   // Returns why a camera has no picture now; "" back in time.

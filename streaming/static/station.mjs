@@ -177,12 +177,12 @@ function over(at, share) {
     bubble.hide();
     return;
   }
-  const { stretches = [], gaps = [], gone = [] } = record.angles.get(player.main.id) ?? {};
+  const { stretches = [], gaps = [] } = record.angles.get(player.main.id) ?? {};
   const gap = gaps.find((one) => one.from <= at && at < (one.to ?? Infinity));
   const old = at < server.now() - told.rewind_ms;
   const recorded = stretches.some(([from, to]) => from <= at && at < to);
-  const lost = gone.find((one) => one.from <= at && at < one.to);
-  const why = gap ? gap.words : lost ? lost.words : recorded ? old ? say("onlyCopy") : "" : say("nothing");
+  const lost = record.goneAt(player.main.id, at);
+  const why = gap?.words || lost || (recorded ? old ? say("onlyCopy") : "" : say("nothing"));
   bubble.show(at, share, why ? `${text.clock(at)} · ${why}` : text.clock(at), recorded && !old && !lost);
 }
 

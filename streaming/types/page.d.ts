@@ -29,7 +29,7 @@ interface TimelineCamera {
   id: string;
   state: string;
   words: string;
-  recordings: { start_ms: number; end_ms: number; words?: string }[];
+  recordings: { start_ms: number; end_ms: number; words?: string; second?: boolean }[];
   gaps: { gap_no: number; start_ms: number; end_ms: number | null; words: string }[];
 }
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import orjson
 import pytest
 
+from base.durable import replace_file
 from storage.archive.port import Fault
 from storage.records import FormatError, GapCause
 from storage.spool.status import TYPES, SpoolStatus
@@ -77,6 +78,28 @@ def test_what_is_written_of_cameras_and_archives_is_read_again() -> None:
     archive = ArchiveStatus(fault=Fault.DISK, blocked={"bored": 2}, clock_offset_ms=-1.5)
     uploader = UploaderStatus(written_ms=7, archives={"a": archive})
     assert UploaderStatus.parse(uploader.to_json()) == uploader
+
+
+def test_what_a_recorder_says_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each machine of a country is asked for it forty times a second, on the thread of live."""
+    (folder := tmp_path / "_status").mkdir()
+    now, read, parse = 1_800_000_000_000, list[bytes](), RecorderStatus.parse
+
+    def noted(data: bytes) -> RecorderStatus:
+        read.append(data)
+        return parse(data)
+
+    monkeypatch.setattr(RecorderStatus, "parse", noted)
+    status = SpoolStatus(tmp_path, lambda: now)
+    for state in ("connecting", "recording"):
+        cameras = {"s/c": CameraStatus(state=state)}
+        told = RecorderStatus(written_ms=now, cameras=cameras)
+        replace_file(folder / "recorder-0.json", told.to_json())
+        list(status.refresh())
+        for _ in range(3):
+            assert list(status.cameras()) == [(True, cameras)]
+            assert list(status.cameras(low=True)) == [(True, {})]
+    assert len(read) == 2
 
 
 def test_what_other_machines_said_counts_for_those_alone_who_ask_for_it(tmp_path: Path) -> None:

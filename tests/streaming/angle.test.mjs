@@ -179,8 +179,8 @@ test("a page that nobody sees or hears loads nothing, and is live again when som
   const did = [];
   player.angles = [{
     behindMs: 2400, state: "plays", active: true, waited: 0, video: { muted: true }, ready: UTC0 + 599_000,
-    listing: { live: true, end: UTC0 + 599_000, target: 2, opened: true },
-    stand: () => did.push("stand"), follow: () => did.push("follow"),
+    listing: { live: true, end: UTC0 + 599_000, target: 2, opened: true, until: UTC0 + 600_000 },
+    stand: () => did.push("stand"), follow: () => did.push("follow"), open: (moment) => did.push(moment),
   }];
   globalThis.document = { hidden: true };
   player.settled = true;
@@ -188,12 +188,21 @@ test("a page that nobody sees or hears loads nothing, and is live again when som
   player.tick();
   assert.deepEqual(did, ["stand"]);
   assert.equal(player.clock.moving, false);
+  assert.equal(player.angles[0].listing.rests, true, "no playlist is asked for");
   player.angles[0].video.muted = false;
   assert.equal(player.unseen, false, "it is heard");
   document.hidden = false;
   player.tick();
   assert.equal(Math.round(player.now / 1000), Math.round(UTC0 / 1000 + 596.6));
-  assert.equal(did.at(-1), "follow");
+  assert.deepEqual(did, ["stand", "follow"]);
+  assert.equal(player.angles[0].listing.rests, false);
+  document.hidden = true;
+  player.angles[0].video.muted = true;
+  player.tick();
+  document.hidden = false;
+  player.angles[0].listing.until = UTC0;
+  player.tick();
+  assert.deepEqual(did.slice(2, 4), ["stand", null], "of hours that nobody saw nothing is loaded");
 });
 
 test("live that is paused while it loads shows where it is, and stands there", () => {

@@ -186,6 +186,36 @@ test("of a camera that was out, what was recorded while the page was away is ask
   assert.equal(asked.length, 3, "once");
 });
 
+test("nothing is asked for while nobody looks", async (t) => {
+  t.mock.timers.enable({ apis: ["setTimeout"] });
+  const { one } = listing(UTC0 + 60_000);
+  let asked = 0;
+  one.fetch = async () => {
+    asked += 1;
+    return pieces(0, 30);
+  };
+  one.add(pieces(0, 30));
+  Object.assign(one, { live: true, opened: true, rests: true });
+  one.grow();
+  const pass = async () => {
+    for (let n = 0; n < 40; n += 1) {
+      t.mock.timers.tick(250);
+      await new Promise((done) => { setImmediate(done); });
+    }
+  };
+  await pass();
+  assert.equal(asked, 0);
+  one.rests = false;
+  await pass();
+  assert.ok(asked > 1);
+  one.rests = true;
+  const before = asked;
+  await pass();
+  assert.ok(asked <= before + 1, "but for what was on its way");
+  one.close();
+  await pass();
+});
+
 test("a camera with long segments is not out while its next one is being recorded", () => {
   const { one } = listing();
   one.add([{ no: 0, run: 1, at: UTC0, end: UTC0 + 8000, seconds: 8 }]);

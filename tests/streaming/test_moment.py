@@ -251,4 +251,7 @@ async def test_a_picture_tells_its_own_time(config: Config) -> None:
         since = headers["Last-Modified"]
         again = await get(session, "/live/s/c/thumb.jpg", headers={"If-Modified-Since": since})
         assert again[0] == 304
+        for than, answered in ((since, 200), ("Sun, 29 Nov 2020 09:00:00 GMT", 412)):
+            asked = {"If-Unmodified-Since": than}
+            assert (await get(session, "/live/s/c/thumb.jpg", headers=asked))[0] == answered
     assert parsedate_to_datetime(since).timestamp() == (NOW - 5_000) // 1000

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
+import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import m3u8
@@ -13,6 +16,8 @@ from config.load import load
 from config.model import Config
 from storage.media.fmp4 import box_at, boxes, parse_moof
 from storage.spool.disk import DiskSpace
+from storage.spool.rates import Rates, measure
+from streaming import context
 from tests.support.archiving import configure, uploading
 from tests.support.playable import FPS, LOW, PlayableCamera
 from tests.support.waiting import until
@@ -84,6 +89,35 @@ async def test_players_are_offered_both_streams_with_what_they_take(
         _, headers, _ = await get(session, "/live/s/c/all.m3u8")
         known = {"If-None-Match": headers["ETag"]}
         assert (await get(session, "/live/s/c/all.m3u8", headers=known))[0] == 304
+
+
+async def test_what_streams_take_is_measured_beside_live_video(
+    config: Config,
+    first: PlayableCamera,
+    second: PlayableCamera,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Of each recording some milliseconds, for who comes first after it: once, and in a thread."""
+    threads = list[threading.Thread]()
+
+    def noted(*asked: Any) -> Rates | None:
+        threads.append(threading.current_thread())
+        return measure(*asked)
+
+    monkeypatch.setattr(context, "measure", noted)
+    for path, told in (
+        ("/api/v1/stations/s", rb'"low_minute":[1-9]'),
+        ("/api/v1/stations/s/timeline", rb'"low_minute":[1-9]'),
+        ("/stations/s", rb'"low_minute":[1-9]'),
+        ("/embed/s/c", rb'"low_minute":[1-9]'),
+        ("/live/s/c/all.m3u8", rb"[.][.]/c[.]low/"),
+    ):
+        threads.clear()
+        async with serving(config, clock=standing) as session:
+            for _ in range(2):
+                status, _, body = await get(session, path)
+                assert status == 200 and re.search(told, body), path
+        assert len(threads) == 2 and threading.main_thread() not in threads, path
 
 
 async def test_what_is_the_same_has_the_same_time_in_both(

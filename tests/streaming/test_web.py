@@ -9,6 +9,7 @@ import os
 import shutil
 import sqlite3
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ import aiohttp
 import m3u8
 import pytest
 from aiohttp.test_utils import make_mocked_request
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
@@ -36,10 +37,17 @@ from storage.spool.numbers import Numbers
 from storage.spool.reader import SpoolReader
 from storage.spool.writer import CameraSpool, Run, SegmentInfo
 from streaming import app
+from streaming.http import assets
 from streaming.http.ports import PortInUse, check_port
 from streaming.http.responses import LONG, json_response
 from streaming.media import live
-from streaming.media.playlist import LIVE_MOST, LIVE_SEGMENTS, live_window
+from streaming.media.playlist import (
+    LIVE_MOST,
+    LIVE_SEGMENTS,
+    Listed,
+    live_window,
+    target_duration_s,
+)
 from tests.support.archiving import configure, uploading
 from tests.support.archiving import kept as kept_by
 from tests.support.s3 import free_port
@@ -83,7 +91,35 @@ async def test_ranges(config: Config) -> None:
         same = {"Range": "bytes=0-4", "If-Range": headers["ETag"]}
         assert (await get(session, url, headers=same))[::2] == (206, body[:5])
         head = await get(session, url, method="HEAD", headers={"Range": "bytes=0-4"})
-        assert head[0] == 206 and head[1]["Content-Length"] == "5" and head[2] == b""
+        # ranges are of GET alone (RFC 9110, 14.2)
+        assert head[0] == 200 and head[1]["Content-Length"] == str(size) and head[2] == b""
+        none = await get(session, url, method="HEAD", headers={"Range": f"bytes={size}-"})
+        assert none[0] == 200 and "Content-Range" not in none[1]
+
+
+async def test_what_has_changed_is_not_gone_on_with(config: Config) -> None:
+    """Who has the beginning of a file asks for the rest of that state of it (RFC 9110, 13.1)."""
+    fill(config.spool, start_ms=NOW - 100_000, runs=1, segments=3).close()
+    async with serving(config) as session:
+        url = "/live/s/c/2.m4s"
+        for _ in range(2):  # the second time a prepared answer is there
+            _, headers, body = await get(session, url)
+            tag = headers["ETag"]
+            for asked, status in (
+                ({"If-Match": tag}, 200),
+                ({"If-Match": "*"}, 200),
+                ({"If-Match": f'"other", {tag}', "Range": "bytes=1-"}, 206),
+                ({"If-Match": '"other"'}, 412),
+                ({"If-Match": '"other"', "Range": "bytes=1-"}, 412),
+                ({"If-Match": '"other"', "If-None-Match": tag}, 412),
+                ({"If-Match": f"W/{tag}"}, 412),  # compared strongly
+                ({"If-Match": "other"}, 412),
+                ({"If-Unmodified-Since": "Sun, 29 Nov 2020 09:00:00 GMT"}, 200),  # never changes
+            ):
+                answer = await get(session, url, headers=asked)
+                assert answer[0] == status, asked
+                if status == 412:
+                    assert answer[2] != body and answer[1]["Cache-Control"] == "no-store"
 
 
 async def test_a_part_is_never_sent_for_the_whole(config: Config) -> None:
@@ -399,35 +435,64 @@ async def test_a_request_in_flight_is_finished(tmp_path: Path) -> None:
     spool.close()
 
 
-@given(st.lists(st.integers(1, 360_000), min_size=1, max_size=150), st.integers(1, 4))
+@given(st.lists(st.integers(1, 2_000_000), min_size=1, max_size=100), st.integers(1, 4))
+@example([180_000] * 20 + [1_000_000] + [180_000] * 20, 1)
 def test_live_windows_of_any_lengths(lengths_90k: list[int], runs: int) -> None:
-    """At least 8 segments and 3 target durations where there are; the first number only rises."""
-    target_s = 4
+    """At least 8 segments and 3 target durations where there are; the first number only rises, also
+    where a picture stood still for several target durations."""
     track = (Track(1, "video", "h264", 90_000),)
     listed = []
     runs = min(runs, len(lengths_90k))
     for n, length_90k in enumerate(lengths_90k):
         header = Header("e", "s", "c", 1, 1 + n * runs // len(lengths_90k), 1, 0, 1, "", 4, track)
         listed.append((header, Segment(n, n, 0, length_90k, 0, 1, "", True, n)))
-    first = -1
+    first = 0
     for n in range(1, len(listed) + 1):
         seen = listed[max(0, n - LIVE_MOST) : n]
         window = live_window(seen)
         assert window[-1] is seen[-1]
-        assert window[0][1].segment_no >= first
-        first = window[0][1].segment_no
-        if len(window) < len(seen):
-            assert len(window) >= LIVE_SEGMENTS
-            assert sum(s.duration_90k for _, s in window) >= 3 * target_s * 90_000
-            less = window[1:]
-            assert (
-                len(less) < LIVE_SEGMENTS
-                or sum(s.duration_90k for _, s in less) < 3 * target_s * 90_000
-            )
+        before, first = first, window[0][1].segment_no
+        assert first >= before
+        if window[0] is not seen[0] and first > before:  # what was removed left enough
+            assert is_enough(window)
+        assert not is_enough(window[1:])
+
+
+def is_enough(window: Sequence[Listed]) -> bool:
+    length_90k = sum(segment.duration_90k for _, segment in window)
+    return len(window) >= LIVE_SEGMENTS and length_90k >= 3 * 90_000 * target_duration_s(window)
 
 
 def test_only_long_json_is_sent_with_gzip() -> None:
-    request = make_mocked_request("GET", "/")
+    request = make_mocked_request("GET", "/", headers={"Accept-Encoding": "gzip"})
     long, short = (json_response(request, {"a": "x" * size}) for size in (LONG, 10))
     assert long.compression and long.headers["Vary"] == "Accept-Encoding"
     assert not short.compression and "Vary" not in short.headers
+    plain = json_response(make_mocked_request("GET", "/"), {"a": "x" * LONG})
+    assert not plain.compression and plain.headers["Vary"] == "Accept-Encoding"
+
+
+@pytest.mark.parametrize(
+    ("accepted", "packed"),
+    [
+        ("gzip, deflate, br", True),
+        ("br, GZIP;q=0.1", True),
+        ("*", True),
+        ("gzip;q=0", False),
+        ("gzip; q=0.0, deflate", False),
+        ("*, gzip;q=0", False),
+        ("identity", False),
+        ("notgzip", False),
+        ("gzip;q=much", False),
+        ("", False),
+    ],
+)
+async def test_gzip_is_sent_to_who_takes_it(accepted: str, packed: bool) -> None:
+    """Also what is cached for ever, and what names gzip to refuse it."""
+    headers = {"Accept-Encoding": accepted}
+    info = {"version": assets.version(), "name": "page.mjs"}
+    request = make_mocked_request("GET", "/", headers=headers, match_info=info)
+    sent = await assets.static(request)
+    assert (sent.headers.get("Content-Encoding") == "gzip") is packed
+    assert sent.headers["Vary"] == "Accept-Encoding"
+    assert json_response(request, {"a": "x" * LONG}).compression is packed

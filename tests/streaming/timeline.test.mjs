@@ -113,7 +113,10 @@ test("what cannot be had any more is no footage of which a copy can be ordered",
   const one = (start_ms, words) => ({ start_ms, end_ms: start_ms + 60_000, ...(words && { words }) });
   const camera = {
     id: "c", state: "idle", words: "", gaps: [],
-    recordings: [one(0, "removed"), one(60_000, "removed"), one(120_000, "on a machine that is away"), one(180_000)],
+    recordings: [
+      one(0, "removed"), one(60_000, "removed"), one(120_000, "on a machine that is away"),
+      one(180_000), { ...one(180_000, "on a machine that is away"), second: true },
+    ],
   };
   for (const since of [0, 100_000]) { // the second time only the end of it is told anew
     record.merge({ ...camera, recordings: camera.recordings.filter(({ end_ms }) => end_ms > since) }, since);
@@ -123,6 +126,8 @@ test("what cannot be had any more is no footage of which a copy can be ordered",
       { from: 0, to: 120_000, words: "removed" },
       { from: 120_000, to: 180_000, words: "on a machine that is away" },
     ]);
+    const at = (moment) => record.goneAt("c", moment);
+    assert.deepEqual([0, 119_999, 120_000, 180_000].map(at), ["removed", "removed", "on a machine that is away", ""]);
   }
   assert.equal(record.first, 0);
 });
