@@ -20,6 +20,7 @@ MAX_STAMP_STEP = 1 << 22  # of timestamps between neighbours of one count: 46 s 
 FAR = 1 << 30  # of timestamps: one is wild, or the camera counts from elsewhere
 COMMON = 20  # holes in a row that the other track's packets fill: one counter counts both
 OTHERS = 20  # packets in a row of another payload type: the description named a wrong one
+SILENT_MS = 15_000.0  # without a picture of ours: what comes beside it may be what goes on
 REMEMBERED = 512  # numbers that were given up, to tell a late packet from a doubled one
 WINDOW, WAIT_MS = 64, 100.0  # over UDP a packet is waited for so many others, and so long
 REPORT_NEAR_S = 60  # by which a report's timestamp may be away from the newest packet's
@@ -82,6 +83,8 @@ class RtpReceiver:
         self._other, self._others = (-1, 0, 0), 0  # payload type, SSRC and next number; how many
         self._again, self._repeats = b"", False  # a packet that came again; do numbers stand still?
         self._candidate: int | None = None  # SSRC that was not plausible
+        self._before: tuple[int, int] | None = None  # SSRC and next number of the stream before
+        self._foreign: int | None = None  # SSRC of a stream that comes beside ours
         self._common = 0  # holes in a row up to where the other track is
         self.report_ms: float | None = None  # arrival of the newest sender report less its own time
         self._reference: tuple[int, float] | None = None  # timestamp, the camera's clock (UTC ms)
@@ -171,6 +174,9 @@ class RtpReceiver:
             return
         if self._ssrc is None:
             self._begin(ssrc, number, stamp, arrival_ms)
+        if ssrc == self._foreign and arrival_ms - self._stamp_arrival_ms < SILENT_MS:
+            self.counts.strays += 1
+            return
         ahead = signed(number - self._next, 16)
         if ahead > 0 and ssrc == self._ssrc and self._is_common(number):
             ahead, self._next = 0, number
@@ -316,10 +322,22 @@ class RtpReceiver:
             self.counts.restarts += 1
             self._reference, self._lost = None, 0
             self._given_up.clear()
+            self._note_foreign(ssrc, number)
             self._begin(ssrc, number, stamp, before.arrival_ms)
             self._payloads.restart()
         self._deliver_waiting(before)
         self._deliver_waiting(packet)
+
+    def _note_foreign(self, ssrc: int, number: int) -> None:
+        """Know a stream for another one that comes beside ours, where ours goes on after it.
+
+        Some cameras send on a connection what was for one before it (a session that nobody ended).
+        """
+        assert self._ssrc is not None
+        before, self._before, self._foreign = self._before, (self._ssrc, self._next), None
+        if before is not None and ssrc == before[0] != self._ssrc:
+            if number - before[1] & 0xFFFF <= MAX_LOST:
+                self._foreign = self._ssrc
 
     def _is_outage(self, packet: _BufferedPacket) -> bool:
         """Say whether the network lost all that was sent before a packet, more than MAX_LOST.
