@@ -117,6 +117,7 @@ class NativeSource:
         self._keep_audio = keep_audio and offer.description.audio is not None
         self._bye = asyncio.Event()
         self._has_picture = False
+        self._pictures: H264Pictures | H265Pictures | None = None
         self._receivers: list[RtpReceiver] = []
 
     @property
@@ -156,6 +157,7 @@ class NativeSource:
                 sink.on_frame(frame)
 
         pictures = _PICTURES[description.video](take_picture, partial(self._camera_ms, 0))
+        self._pictures = pictures
         self._receivers = [
             RtpReceiver(video.payload_type or 0, VIDEO_TIMESCALE, pictures, on_bye=self._bye.set)
         ]
@@ -239,17 +241,20 @@ class NativeSource:
     async def _not_understood(self) -> str | None:
         """Wait for the first picture; return what is wrong where packets come and make none.
 
-        Or where most are no part of one, as where a camera numbers them at random.
+        Or where most are no part of one, as where a camera numbers them at random, or sends
+        another codec than it says.
         """
-        counts = self._receivers[0].counts
+        counts, pictures = self._receivers[0].counts, self._pictures
+        assert pictures is not None
         while True:
             await self._sleep(FIRST_S)
-            odd = counts.strays + counts.malformed
-            came = counts.received + odd
+            unread = counts.malformed + pictures.malformed
+            came = counts.received + counts.strays + counts.malformed
+            odd = counts.strays + unread
             if came >= FIRST_PACKETS and (not self._has_picture or odd > came / 2):
                 return (
                     f"sends packets that make no picture: of {came}, {counts.strays} are not of "
-                    f"its video, {counts.malformed} cannot be read"
+                    f"its video, {unread} cannot be read"
                 )
             if self._has_picture:
                 return None

@@ -293,10 +293,11 @@ class H264Pictures(_Pictures):
             self._take_marker()
 
     def _note(self, header: bytes, body: memoryview, arrival_ms: float) -> None:
-        """Table 7-1 of H.264."""
+        """Table 7-1 of H.264. All that H.265 sends looks like no slice, or like a part of one (2)
+        that never begins a picture: where it is sent under this name, it makes none."""
         kind = self._kind(header[0])
-        if kind in (1, 2, 5):
-            is_first = not body or body[0] & _FIRST_SLICE > 0
+        is_first = not body or body[0] & _FIRST_SLICE > 0
+        if kind in (1, 5) or (kind == 2 and (is_first or self._has_slice)):
             self._take_slice(kind == 5, is_first, arrival_ms)
         elif kind == 6 and _has_recovery_point(body):
             self._key = True  # decoding may begin here: intra refresh

@@ -257,6 +257,16 @@ def test_timestamps_that_stand_still_for_b_frames(codec: str) -> None:
     assert not any(f.continues for f in frames)
 
 
+def test_h265_under_the_name_of_h264_makes_no_picture() -> None:
+    """Its units pass for parts of slices: recorded, nobody could decode them."""
+    nals = [slice_nal("h265", b"%d" % n * 60, key=n % 25 == 0) for n in range(50)]
+    whole = [p for n, nal in enumerate(nals) for p in marked([nal], n)]
+    parts = [p for n, nal in enumerate(nals) for p in marked(fragments("h265", nal, 50), n)]
+    assert frames_of("h264", whole) == frames_of("h264", parts) == []
+    partitions = [b"\x02\x88one", b"\x02\x08two", b"\x03three"]  # H.264, 7.3.2.9
+    assert one(marked(partitions, 1)) == sample(*partitions)
+
+
 def test_a_second_field_belongs_to_its_picture() -> None:
     fields = [OTHER, slice_nal("h264", b"lower")]
     frames = frames_of("h264", [*marked([OTHER], 0), *marked(fields, 1)])
