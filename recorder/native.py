@@ -242,7 +242,7 @@ class NativeSource:
         """Wait for the first picture; return what is wrong where packets come and make none.
 
         Or where most are no part of one, as where a camera numbers them at random, or sends
-        another codec than it says.
+        another codec than it says. A large one takes long on a slow link.
         """
         counts, pictures = self._receivers[0].counts, self._pictures
         assert pictures is not None
@@ -251,7 +251,8 @@ class NativeSource:
             unread = counts.malformed + pictures.malformed
             came = counts.received + counts.strays + counts.malformed
             odd = counts.strays + unread
-            if came >= FIRST_PACKETS and (not self._has_picture or odd > came / 2):
+            is_known = self._has_picture or pictures.has_begun
+            if came >= FIRST_PACKETS and (not is_known or odd > came / 2):
                 return (
                     f"sends packets that make no picture: of {came}, {counts.strays} are not of "
                     f"its video, {unread} cannot be read"

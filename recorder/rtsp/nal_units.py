@@ -79,6 +79,11 @@ class _Pictures(ABC):
 
     # -- the frame in hand ---------------------------------------------------------------
 
+    @property
+    def has_begun(self) -> bool:
+        """Whether something of a picture came that has not ended."""
+        return self._has_slice
+
     def _place(self, pts: int, lost: int, arrival_ms: float, goes_on: bool) -> None:
         """Say to which frame a payload belongs, before which `lost` packets are missing.
 

@@ -335,9 +335,9 @@ class RtpReceiver:
         """
         assert self._ssrc is not None
         before, self._before, self._foreign = self._before, (self._ssrc, self._next), None
-        if before is not None and ssrc == before[0] != self._ssrc:
-            if number - before[1] & 0xFFFF <= MAX_LOST:
-                self._foreign = self._ssrc
+        goes_on = before is not None and ssrc == before[0] != self._ssrc
+        if before is not None and goes_on and number - before[1] & 0xFFFF <= MAX_LOST:
+            self._foreign = self._ssrc
 
     def _is_outage(self, packet: _BufferedPacket) -> bool:
         """Say whether the network lost all that was sent before a packet, more than MAX_LOST.

@@ -13,7 +13,7 @@ from recorder.rtsp.connection import Resolver
 from recorder.rtsp.describe import connect
 from recorder.source import Frame
 from storage.records import GapCause
-from tests.support.packets import SSRC, rtp
+from tests.support.packets import PPS, SPS, SSRC, fragments, rtp, slice_nal
 from tests.support.playing import OTHER, PICTURES, SDP, answers, film, plays, wrapped
 from tests.support.rtsp_camera import Camera, Dialogue, Request, Script, serving
 from tests.support.sources import Taken, all_came, taken_from
@@ -80,6 +80,35 @@ async def test_packets_that_make_no_picture(packets: list[bytes], came: int, wor
         end = await source.run(Taken())
     assert end.cause is GapCause.STREAM_BROKEN and words in end.detail
     assert waited == [FIRST_S]
+
+
+async def test_a_picture_that_takes_long_is_waited_for() -> None:
+    """A large keyframe on a slow link; what comes is a picture, as far as it is here."""
+    parts = fragments("h264", slice_nal("h264", bytes(range(1, 250)) * 40, key=True), 100)
+    packets = [rtp(n, part) for n, part in enumerate([SPS, PPS, *parts[:-1]])]
+    end = wrapped(0, rtp(len(packets), parts[-1], kind=224)) + bye()
+    looked: list[float] = []
+    asked: list[Dialogue] = []
+
+    async def script(dialogue: Dialogue, request: Request) -> bool:
+        asked.append(dialogue)
+        return await plays(b"".join(wrapped(0, p) for p in packets))(dialogue, request)
+
+    async def sleep(seconds: float) -> None:
+        await until(lambda: source.packets[0].came >= len(packets), every=0.005)
+        if seconds == FIRST_S:
+            looked.append(seconds)
+            if len(looked) == 2:
+                asked[-1].send(end)
+                await until(lambda: bool(taken.frames), every=0.005)
+
+    camera, taken = Camera(script=script, sdp=SDP), Taken()
+    async with serving(camera):
+        connection, offer = await connect(camera.url(), Resolver())
+        source = NativeSource(connection, offer, sleep=sleep)
+        ended = await source.run(taken)
+    assert ended.cause is GapCause.CLOSED_BY_CAMERA and looked == [FIRST_S] * 2
+    assert [f.key for f in taken.pictures()] == [True]
 
 
 async def test_a_camera_that_closes() -> None:
