@@ -356,12 +356,13 @@ class H265Pictures(_Pictures):
             self._key = True
 
 
-def _has_recovery_point(sei: memoryview) -> bool:
+def _has_recovery_point(sei: bytes | memoryview) -> bool:
     """Look through the messages of an SEI NAL unit without its header.
 
     H.264, 7.3.2.3.1, and H.265, 7.3.5.
     """
-    at, end = 0, min(len(sei), SMALL)
+    sei = bytes(sei[:SMALL]).replace(b"\0\0\3", b"\0\0")  # emulation prevention, 7.3.1.1 of both
+    at, end = 0, len(sei)
     while at + 2 < end:
         values = []
         for _ in range(2):  # type, size

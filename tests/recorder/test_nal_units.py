@@ -77,6 +77,17 @@ def test_a_recovery_point_lets_decoding_begin() -> None:
         assert [f.key for f in frames_of("h265", marked([sei, other], 1))] == [key]
 
 
+def test_user_data_of_zeros_is_no_recovery_point_and_hides_none() -> None:
+    """After two zeros a byte is put in that no size counts (H.264 and H.265, 7.4.1)."""
+    coded = b"\0\0\3" * 4 + b"\0\0"  # of 10 zeros
+    recovery = b"\6\1\xc0\x80"
+    for rest, key in ((b"\5" * 6 + b"\6\1\5\5\x80", False), (b"\x50" * 10 + recovery, True)):
+        for codec, header in (("h264", b"\x06"), ("h265", b"\x4e\1")):
+            sei = header + b"\5\x14" + coded + rest
+            frames = frames_of(codec, marked([sei, slice_nal(codec, b"other")], 1))
+            assert [f.key for f in frames] == [key]
+
+
 # -- habits of cameras ---------------------------------------------------------------------
 
 
