@@ -139,6 +139,8 @@ class _Pictures(ABC):
             self._lost, self._hole_before = lost, lost > 0
             return
         pts = self._pts
+        if self._goes_on and self._sent_pts is None:  # the stream begins in its midst
+            self._damaged = True
         if self._hole_before:
             is_usual = self._first_kind == self._usual.get(self._key, self._first_kind)
             self._damaged = self._damaged or self._goes_on or not is_usual

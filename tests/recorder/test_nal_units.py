@@ -336,6 +336,21 @@ def test_a_picture_whose_first_slice_is_missing_is_damaged(codec: str) -> None:
     ]
 
 
+@pytest.mark.parametrize("codec", CODECS)
+def test_a_stream_that_begins_in_the_midst_of_a_picture(codec: str) -> None:
+    """Of a session, or where a camera counts anew: nothing is missing by its numbers."""
+    slices = [slice_nal(codec, b"%d" % n, key=True, first=n == 0) for n in range(4)]
+    taker, frames = pictures(codec)
+    for n, begun in ((0, 2), (1, 0), (2, 1), (3, 0)):
+        if n == 2:
+            taker.restart()
+        for p in marked(slices[begun:], n):
+            taker.push(memoryview(p.data), p.pts, p.marker, 0, 0.0)
+    assert [(f.key, f.damaged, f.continues) for f in frames] == [
+        (True, n % 2 == 0, False) for n in range(4)
+    ]
+
+
 def test_a_picture_that_begins_otherwise_than_others_after_a_hole_is_damaged() -> None:
     def begins(nals: Sequence[bytes], lost: int) -> bool:
         whole = [p for n in range(2) for p in marked([AUD, *SETS_AND_KEY], n)]
