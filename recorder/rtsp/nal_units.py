@@ -39,6 +39,7 @@ class _Pictures(ABC):
 
     _header = 0  # bytes of the header of a NAL unit
     _bodiless: tuple[int, ...] = ()  # kinds of NAL units that are a header only
+    _before_slices: tuple[int, ...] = ()  # kinds that come before the slices of their picture
 
     def __init__(
         self,
@@ -118,6 +119,15 @@ class _Pictures(ABC):
         if not self._has_slice:
             self._has_slice, self._goes_on = True, not is_first
         self._key = self._key or key
+
+    def _take_opening(self, arrival_ms: float) -> None:
+        """End the picture before a NAL unit that comes before slices (H.264, 7.4.1.2.3; H.265,
+        7.4.2.4.4): some cameras mark no end, and give these the time of that picture.
+
+        Whether this one does the first picture tells."""
+        if self._has_slice and not self._sends_markers and self._sent_pts is not None:
+            self._end_frame()
+            self._begun, self._arrival_ms = True, arrival_ms
 
     def _take_marker(self) -> None:
         """End the frame; some cameras mark parameter sets and SEI too, which end none.
@@ -261,6 +271,7 @@ class H264Pictures(_Pictures):
 
     _header = 1
     _bodiless = 10, 11  # end of sequence, of stream
+    _before_slices = 6, 7, 8, 9  # SEI, SPS, PPS, access unit delimiter
 
     @staticmethod
     def _kind(first: int) -> int:
@@ -303,6 +314,8 @@ class H264Pictures(_Pictures):
         """Table 7-1 of H.264. All that H.265 sends looks like no slice, or like a part of one (2)
         that never begins a picture: where it is sent under this name, it makes none."""
         kind = self._kind(header[0])
+        if kind in self._before_slices:
+            self._take_opening(arrival_ms)
         is_first = not body or body[0] & _FIRST_SLICE > 0
         if kind in (1, 5) or (kind == 2 and (is_first or self._has_slice)):
             self._take_slice(kind == 5, is_first, arrival_ms)
@@ -315,6 +328,7 @@ class H265Pictures(_Pictures):
 
     _header = 2
     _bodiless = 36, 37  # end of sequence, of bitstream
+    _before_slices = 32, 33, 34, 35, 39  # VPS, SPS, PPS, access unit delimiter, SEI
 
     @staticmethod
     def _kind(first: int) -> int:
@@ -351,6 +365,8 @@ class H265Pictures(_Pictures):
     def _note(self, header: bytes, body: memoryview, arrival_ms: float) -> None:
         """Table 7-1 of H.265. A temporal id of 0 is none: a start code begins so."""
         kind = self._kind(header[0])
+        if kind in self._before_slices:
+            self._take_opening(arrival_ms)
         if kind < 32 and len(header) > 1 and header[1] & 7:
             is_first = not body or body[0] & _FIRST_SLICE > 0
             self._take_slice(16 <= kind <= 23, is_first, arrival_ms)

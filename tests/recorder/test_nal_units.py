@@ -139,6 +139,27 @@ def test_sets_and_sei_that_are_marked_or_of_another_time_belong_to_the_picture(
     )
 
 
+@pytest.mark.parametrize("codec", CODECS)
+@pytest.mark.parametrize("times", [(1, 1, 2), (7, 7, 7)])
+def test_without_markers_what_comes_before_slices_is_of_the_next_picture(
+    codec: str, times: tuple[int, int, int]
+) -> None:
+    """Also where it has the time of the picture before: sets of another size stood in that one."""
+    sets = [SPS, PPS, SEI] if codec == "h264" else [b"\x42\1sps", b"\x44\1pps", b"\x4e\1sei"]
+    other, key = slice_nal(codec, b"other"), slice_nal(codec, b"key", key=True)
+    more = slice_nal(codec, b"more", first=False)  # some repeat their sets before each slice
+    sent = [(other, 0), (other, times[0]), *((s, times[1]) for s in sets), (key, times[2])]
+    sent += [*((s, times[2]) for s in sets), (more, times[2]), (other, 9)]
+    _, *frames = frames_of(codec, (Payload(data, pts, False) for data, pts in sent))
+    assert [bytes(f.data) for f in frames] == [
+        sample(other),
+        sample(*sets, key),
+        sample(*sets, more),
+    ]
+    assert [f.pts for f in frames] == [times[0], times[2], times[2]]
+    assert [(f.continues, f.damaged) for f in frames] == [(False, False)] * 2 + [(True, False)]
+
+
 def test_start_codes_of_h265() -> None:
     key = slice_nal("h265", b"key", key=True)
     for codes in (b"\0\0\0\1", b"\0\0\1"):
