@@ -18,6 +18,7 @@ OUTAGE_MS = 1_000.0  # without a packet, after which more than MAX_LOST may be m
 MAX_LATE = 100  # packets that one may come after its place
 MAX_STAMP_STEP = 1 << 22  # of timestamps between neighbours of one count: 46 s of 90 kHz
 FAR = 1 << 30  # of timestamps: one is wild, or the camera counts from elsewhere
+STATIC = 34  # payload types up to here have a codec of their own (RFC 3551, 6)
 COMMON = 20  # holes in a row that the other track's packets fill: one counter counts both
 OTHERS = 20  # packets in a row of another payload type: the description named a wrong one
 SILENT_MS = 15_000.0  # without a picture of ours: what comes beside it may be what goes on
@@ -226,10 +227,10 @@ class RtpReceiver:
 
     def _note_other_type(self, payload_type: int, ssrc: int, number: int) -> None:
         """Take a payload type for that of the track where nothing else has come: some descriptions
-        name another one."""
+        name another one. One that says what it is, such as the other law of G.711, is not it."""
         self._others = 1 + self._others * (self._other == (payload_type, ssrc, number))
         self._other = payload_type, ssrc, number + 1 & 0xFFFF
-        if self._others >= OTHERS:
+        if self._others >= OTHERS and payload_type > STATIC:
             self.payload_type = payload_type
 
     def _begin(self, ssrc: int, number: int, stamp: int, arrival_ms: float) -> None:

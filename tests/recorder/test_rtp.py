@@ -152,7 +152,9 @@ def test_a_payload_type_that_the_description_does_not_name() -> None:
     taken, counts, _ = receive(odd)
     assert taken.bodies() == numbers(*range(OTHERS, OTHERS + 5))
     assert counts == PacketCounts(received=5, strays=OTHERS)
-    for others in ([rtp(99, b"99"), *odd], odd[::2], [rtp(n, kind=35, ssrc=n) for n in range(50)]):
+    other_law = [rtp(n, kind=8) for n in range(50)]
+    strangers = [rtp(n, kind=35, ssrc=n) for n in range(50)]
+    for others in ([rtp(99, b"99"), *odd], odd[::2], strangers, other_law):
         assert receive(others)[2].payload_type == 96
 
 
