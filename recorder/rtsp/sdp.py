@@ -95,7 +95,8 @@ def _attribute(media: Media, name: str, value: str) -> None:
         if media.is_alone or int(found[1]) == media.payload_type:
             for parameter in found[2].split(";"):
                 key, _, text = parameter.partition("=")
-                media.parameters.setdefault(key.strip().lower(), text.strip())
+                # some cameras put values into quotes
+                media.parameters.setdefault(key.strip().lower(), text.strip(' \t"'))
     elif name in ("framesize", "x-dimensions") and (
         size := re.search(r"(?:^|\s)(\d{1,5})[-,x]\s*(\d{1,5})$", value)
     ):

@@ -48,6 +48,7 @@ def choose(*media: str, track: int | None = None, session: str = "") -> tuple[ob
         (["m=video 0 RTP/AVP\na=rtpmap:96 H264/90000"], ("h264", 0, None, 0)),
         (["m=video 0 RTP/AVP 96\na=rtpmap:98 H264/90000"], ("h264", 0, None, 0)),
         ([H264, AAC.replace("fmtp:97", "fmtp:62")], ("h264", 0, "aac", 0)),
+        ([H264, AAC.replace("1188", '"1188"')], ("h264", 0, "aac", 0)),
         (
             [H264, AAC.replace("AVP 97", "AVP 97 98").replace("fmtp:97", "fmtp:98")],
             ("h264", 0, None, 0),
