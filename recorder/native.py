@@ -163,7 +163,7 @@ class NativeSource:
         ]
         await self._set_up(session, 0)
         for audio in sounds:
-            camera_ms = partial(self._camera_ms, 1)
+            camera_ms = self._aligned_ms
             sound: AacFrames | G711Sound
             if audio.encoding in LAWS:
                 sound = G711Sound(take_sound, audio.encoding, camera_ms)
@@ -197,6 +197,9 @@ class NativeSource:
 
     def _camera_ms(self, track: int, pts: int) -> float | None:
         return self._receivers[track].camera_ms(pts)
+
+    def _aligned_ms(self, pts: int) -> float | None:
+        return self._receivers[1].aligned_ms(pts)
 
     async def _watch(self, session: RtspSession) -> Ending:
         """Wait for the end of what plays."""

@@ -26,6 +26,9 @@ REMEMBERED = 512  # numbers that were given up, to tell a late packet from a dou
 WINDOW, WAIT_MS = 64, 100.0  # over UDP a packet is waited for so many others, and so long
 REPORT_NEAR_S = 60  # by which a report's timestamp may be away from the newest packet's
 YEAR_S = 366 * 86_400
+# Fractions of a second (2**-32) below which all of a camera's are that counts whole seconds, or
+# writes microseconds there: its reports differ by up to a second.
+COARSE = 1_000_000
 
 
 class Payloads(Protocol):
@@ -87,6 +90,7 @@ class RtpReceiver:
         self._before: tuple[int, int] | None = None  # SSRC and next number of the stream before
         self._foreign: int | None = None  # SSRC of a stream that comes beside ours
         self._common = 0  # holes in a row up to where the other track is
+        self.tells_seconds = True  # no report has come that says more
         self.report_ms: float | None = None  # arrival of the newest sender report less its own time
         self._reference: tuple[int, float] | None = None  # timestamp, the camera's clock (UTC ms)
         self._reported_ssrc: int | None = None  # of that sender report
@@ -404,7 +408,9 @@ class RtpReceiver:
         if not seconds or self._ssrc not in (None, ssrc):
             return
         utc_ms = packets.utc_ms_of(seconds, fraction)
-        self.report_ms, self._reported_ssrc = arrival_ms - utc_ms, ssrc
+        self.tells_seconds = self.tells_seconds and fraction < COARSE
+        self.report_ms = None if self.tells_seconds else arrival_ms - utc_ms
+        self._reported_ssrc = ssrc
         if seconds < YEAR_S and abs(utc_ms - arrival_ms) > YEAR_S * 1000:
             return
         if self._ssrc is None:
@@ -449,3 +455,11 @@ class RtpReceiver:
             return None
         reported, utc_ms = self._reference
         return utc_ms + (pts - reported) * 1000 / self._clock_rate
+
+    def aligned_ms(self, pts: int) -> float | None:
+        """Return that by which the two tracks may be aligned.
+
+        None too where reports of either tell whole seconds: their clocks would differ by as much.
+        """
+        beside = self.beside or self
+        return None if self.tells_seconds or beside.tells_seconds else self.camera_ms(pts)
