@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from recorder.arrivals import REORDERED, Line, Picture, most_back_ms, reach_ms, usual_step
 
 MISSING = 1.5  # steps between two timestamps, from which on one is missing between them
+FIELD = 0.5  # of that, at most, by which a second field shows after the first one
 BESIDE = 1.5  # of how far B-frames usually reach back: who is beyond is of another group
 
 
@@ -36,6 +37,10 @@ class DisplayOrder:
     def back_ms(self, rate: float) -> float:
         """Return by how much media time B-frames show, at most, before what came earlier."""
         return most_back_ms(self._step_ms * rate)
+
+    def is_step(self, ms: float) -> bool:
+        """Say whether timestamps apart by so much follow each other, or are of one moment."""
+        return ms <= BESIDE * self._step_ms
 
     def placed(self, p: Picture) -> None:
         """Take note of where a picture was placed."""
@@ -68,16 +73,19 @@ class DisplayOrder:
 
 def keep_in_order(pictures: Sequence[Picture], reach_ms: float) -> None:
     """Have each group show after the one before it, and its B-frames before its first picture,
-    however far some of them were moved."""
+    however far some of them were moved. That may come as two fields."""
     groups: list[list[Picture]] = []
     for p in pictures:
-        if groups and 0 < groups[-1][0].stamp_ms - p.stamp_ms <= BESIDE * reach_ms:
+        first, *others = groups[-1] if groups else [p]
+        is_field = not others and 0 <= p.media_ms - first.media_ms <= FIELD * reach_ms
+        if groups and (is_field or 0 < first.stamp_ms - p.stamp_ms <= BESIDE * reach_ms):
             groups[-1].append(p)
         else:
             groups.append([p])
     latest_ms = float("inf")
-    for first, *b_frames in reversed(groups):
-        for p in (first, *sorted(b_frames, key=lambda b: b.stamp_ms, reverse=True)):
+    for group in reversed(groups):
+        in_order = sorted(group, key=lambda p: p.stamp_ms)
+        for p in reversed(in_order):
             right_ms = min(p.media_ms, latest_ms - 0.1)
             p.moved_ms += right_ms - p.media_ms
             p.media_ms = latest_ms = right_ms
