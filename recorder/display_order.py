@@ -53,7 +53,9 @@ class DisplayOrder:
     def between(self, p: Picture) -> float:
         """Return the media time of a picture, which may show before others that came earlier."""
         far_ms = self.reach_ms + MISSING * self._step_ms
-        beside = [(stamp, ms) for stamp, ms in self._placed if abs(stamp - p.stamp_ms) <= far_ms]
+        near = [(stamp, ms) for stamp, ms in self._placed if abs(stamp - p.stamp_ms) <= far_ms]
+        # a wild timestamp of some pictures ago may be near this one by chance
+        beside = [one for one in near if 2 * sum(_differ(one, other) for other in near) < len(near)]
         before = [ms for stamp, ms in beside if stamp <= p.stamp_ms]
         after = [ms for stamp, ms in beside if stamp > p.stamp_ms]
         least, most = max(before, default=p.media_ms), min(after, default=float("inf"))
@@ -69,6 +71,11 @@ class DisplayOrder:
         if not (reaches and before and after):
             return False
         return min(after) - max(before) > MISSING * self._step_ms
+
+
+def _differ(one: tuple[float, float], other: tuple[float, float]) -> bool:
+    """Say whether two pictures were placed in another order than their timestamps have."""
+    return (one[0] - other[0]) * (one[1] - other[1]) < 0
 
 
 def keep_in_order(pictures: Sequence[Picture], reach_ms: float) -> None:
