@@ -182,7 +182,7 @@ def test_another_stream_beside_ours_is_left_out(window: int) -> None:
     assert (taken.bodies().count(b"1"), taken.bodies().count(b"40")) == (150, 3)
     assert receiver.counts == PacketCounts(received=153, strays=147, restarts=2)
     silent = 49 + int(SILENT_MS / 40)
-    for picture in range(50, silent):  # of ours nothing comes: its scene stands still
+    for picture in range(50, silent):  # ours has ended, or its scene stands still
         push(40, picture)
     assert receiver.counts.restarts == 2
     push(40, silent)
