@@ -13,6 +13,8 @@ from storage.records import plain
 # payload types that need no rtpmap (RFC 3551, 6)
 _STATIC = {0: "PCMU", 3: "GSM", 4: "G723", 8: "PCMA", 9: "G722", 10: "L16", 11: "L16", 14: "MPA"}
 _STATIC |= {18: "G729", 26: "JPEG", 31: "H261", 32: "MPV", 33: "MP2T", 34: "H263"}
+# parameters of one codec alone (RFC 6184, 8.1; RFC 7798, 7.1): they name it where nothing else does
+_TELLING = {"packetization-mode": "H264", "sprop-parameter-sets": "H264", "sprop-sps": "H265"}
 _DIRECTIONS = ("sendrecv", "recvonly", "sendonly", "inactive")
 _RTPMAP = re.compile(r"(\d{1,3})\s+([^\s/]+)\s*(?:/\s*(\d{1,9}))?\s*(?:/\s*(\d{1,3}))?")
 _FMTP = re.compile(r"(\d{1,3})\s+(.*)")
@@ -57,6 +59,10 @@ def parse_sdp(text: str) -> SessionDescription:
                 _session_attribute(session, name.lower(), value.strip())
             else:
                 _attribute(session.media[-1], name.lower(), value.strip())
+    for media in session.media:
+        told = [codec for name, codec in _TELLING.items() if name in media.parameters]
+        if told and media.kind == "video" and not media.encoding:
+            media.encoding = told[0]
     return session
 
 

@@ -47,6 +47,8 @@ def choose(*media: str, track: int | None = None, session: str = "") -> tuple[ob
         (["m=video 0 RTP/AVP 99\na=rtpmap:99 H266/90000", H264], ("h264", 1, None, 0)),
         (["m=video 0 RTP/AVP\na=rtpmap:96 H264/90000"], ("h264", 0, None, 0)),
         (["m=video 0 RTP/AVP 96\na=rtpmap:98 H264/90000"], ("h264", 0, None, 0)),
+        (["m=video 0 RTP/AVP 96\na=fmtp:96 packetization-mode=1"], ("h264", 0, None, 0)),
+        (["m=video 0 RTP/AVP 96\na=fmtp:96 sprop-vps=;sprop-sps="], ("h265", 0, None, 0)),
         ([H264, AAC.replace("fmtp:97", "fmtp:62")], ("h264", 0, "aac", 0)),
         ([H264, AAC.replace("1188", '"1188"')], ("h264", 0, "aac", 0)),
         (
