@@ -49,7 +49,7 @@ class SessionDescription:
 def parse_sdp(text: str) -> SessionDescription:
     """Read a description; what is not understood is left out, so this never fails."""
     session = SessionDescription()
-    for line in text.splitlines():
+    for line in text.replace("\0", "").splitlines():  # some send the end of a string of C, too
         key, _, value = line.strip().partition("=")
         if key == "m":
             session.media.append(_media(value, session.direction))

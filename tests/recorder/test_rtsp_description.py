@@ -65,6 +65,12 @@ def test_tracks(media: list[str], taken: tuple[object, ...]) -> None:
     assert choose(*media) == taken
 
 
+@pytest.mark.parametrize("end", ["", "\r", "\0", "\r\n\0", " \0 "])
+def test_however_a_description_ends(end: str) -> None:
+    (track,) = choose_tracks(parse_sdp(f"v=0\r\n{H264}\r\na=control:track=1{end}")).tracks
+    assert track.control == "track=1"
+
+
 def test_what_is_left_out_is_said() -> None:
     strange = "m=audio 0 RTP/AVP 98\na=rtpmap:98 X-SECRET/8000"
     for media, words in ((strange, "codec X-SECRET"), (AAC.replace("1188", "zz"), "configuration")):
