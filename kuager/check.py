@@ -86,7 +86,7 @@ class _Sink:
         self.tracks = tracks
 
     def on_frame(self, frame: Frame) -> None:
-        if frame.track_id == self.tracks[0].id:
+        if frame.track_id == self.tracks[0].id and not frame.continues:
             self.frames.append(frame)
             self.begun.set()
 

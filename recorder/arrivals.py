@@ -111,7 +111,7 @@ def usual_step(pictures: Sequence[Picture], line: Line | None) -> float:
         shown = [p.arrival_ms for p in pictures]
     else:
         shown = sorted(p.stamp_ms * line.rate for p in pictures)
-    steps = sorted(b - a for a, b in pairwise(shown))
+    steps = sorted(b - a for a, b in pairwise(shown) if b > a)  # two fields may have one time
     return max(1.0, steps[len(steps) // 2] if steps else 40.0)
 
 
@@ -132,7 +132,12 @@ def _steps_back(pictures: Sequence[Picture]) -> list[float]:
     steps = [b.stamp_ms - a.stamp_ms for a, b in pairwise(pictures)]
     usual_ms = usual_step(pictures, Line(1.0, 0.0))
     most_ms = most_back_ms(usual_ms)
-    back = sorted(-b for a, b in pairwise(steps) if -most_ms <= b < 0 and a > 1.5 * usual_ms)
+    leaps = [step > 1.5 * usual_ms for step in steps]
+    back = sorted(
+        -step
+        for n, step in enumerate(steps)
+        if -most_ms <= step < 0 and any(leaps[max(0, n - 2) : n])  # a second field may follow
+    )
     return back if len(back) > max(1.0, REORDERS * len(steps)) else []
 
 

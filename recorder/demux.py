@@ -10,7 +10,7 @@ import struct
 from collections import deque
 from collections.abc import Callable
 
-from recorder.parameter_sets import continues
+from recorder.parameter_sets import begins
 from recorder.source import PICTURE_ID, SOUND_ID, Frame, Sink
 from recorder.tracks import TrackTeller
 from storage.media.fmp4 import Mp4Error, TrackInit, box_at, parse_init, parse_moof
@@ -93,6 +93,7 @@ class Demuxer:
         self._shown: deque[float] = deque(maxlen=latency_frames + 1)  # in ticks
         self._references: deque[float | None] = deque([None] * reference_ahead)
         self._clock = _CameraClock()
+        self._has_picture = False
 
     def feed(self, data: bytes | memoryview, now_ms: float, ticks_ms: float) -> None:
         """Take bytes of the picture's pipe, read at `now_ms` (UTC) and `ticks_ms` (monotonic).
@@ -128,6 +129,8 @@ class Demuxer:
         arrival_ms = self._now_ms - (self._ticks_ms - self._shown[0])
         video = self._picture.track
         assert video is not None
+        is_first = begins(video.codec, data)
+        self._has_picture = self._has_picture or is_first is not None
         self._tracks.video = self._tracks.video or video
         self._tracks.takes_picture(video.codec, key, data)
         pts_ms = pts * 1000 / video.timescale
@@ -137,8 +140,9 @@ class Demuxer:
             reference_ms = self._clock.check(reference_ms, self._now_ms, age_ms)
         self._references.append(reference_ms)
         camera_ms = self._clock.at(pts_ms, self._references.popleft())
-        more = continues(video.codec, data)
-        self._sink.on_frame(Frame(PICTURE_ID, pts, key, data, arrival_ms, camera_ms, more))
+        if self._has_picture:  # else it may be of another codec than the camera says
+            more = is_first is False
+            self._sink.on_frame(Frame(PICTURE_ID, pts, key, data, arrival_ms, camera_ms, more))
 
 
 class _CameraClock:

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from recorder.arrivals import REORDERED, Line, Picture, most_back_ms, reach_ms, usual_step
 
 MISSING = 1.5  # steps between two timestamps, from which on one is missing between them
+FIELD = 0.5  # of that, at most, by which a second field shows after the first one
 BESIDE = 1.5  # of how far B-frames usually reach back: who is beyond is of another group
 
 
@@ -37,6 +38,10 @@ class DisplayOrder:
         """Return by how much media time B-frames show, at most, before what came earlier."""
         return most_back_ms(self._step_ms * rate)
 
+    def is_step(self, ms: float) -> bool:
+        """Say whether timestamps apart by so much follow each other, or are of one moment."""
+        return ms <= BESIDE * self._step_ms
+
     def placed(self, p: Picture) -> None:
         """Take note of where a picture was placed."""
         self._placed.append((p.stamp_ms, p.media_ms))
@@ -48,7 +53,9 @@ class DisplayOrder:
     def between(self, p: Picture) -> float:
         """Return the media time of a picture, which may show before others that came earlier."""
         far_ms = self.reach_ms + MISSING * self._step_ms
-        beside = [(stamp, ms) for stamp, ms in self._placed if abs(stamp - p.stamp_ms) <= far_ms]
+        near = [(stamp, ms) for stamp, ms in self._placed if abs(stamp - p.stamp_ms) <= far_ms]
+        # a wild timestamp of some pictures ago may be near this one by chance
+        beside = [one for one in near if 2 * sum(_differ(one, other) for other in near) < len(near)]
         before = [ms for stamp, ms in beside if stamp <= p.stamp_ms]
         after = [ms for stamp, ms in beside if stamp > p.stamp_ms]
         least, most = max(before, default=p.media_ms), min(after, default=float("inf"))
@@ -66,18 +73,26 @@ class DisplayOrder:
         return min(after) - max(before) > MISSING * self._step_ms
 
 
+def _differ(one: tuple[float, float], other: tuple[float, float]) -> bool:
+    """Say whether two pictures were placed in another order than their timestamps have."""
+    return (one[0] - other[0]) * (one[1] - other[1]) < 0
+
+
 def keep_in_order(pictures: Sequence[Picture], reach_ms: float) -> None:
     """Have each group show after the one before it, and its B-frames before its first picture,
-    however far some of them were moved."""
+    however far some of them were moved. That may come as two fields."""
     groups: list[list[Picture]] = []
     for p in pictures:
-        if groups and 0 < groups[-1][0].stamp_ms - p.stamp_ms <= BESIDE * reach_ms:
+        first, *others = groups[-1] if groups else [p]
+        is_field = not others and 0 <= p.media_ms - first.media_ms <= FIELD * reach_ms
+        if groups and (is_field or 0 < first.stamp_ms - p.stamp_ms <= BESIDE * reach_ms):
             groups[-1].append(p)
         else:
             groups.append([p])
     latest_ms = float("inf")
-    for first, *b_frames in reversed(groups):
-        for p in (first, *sorted(b_frames, key=lambda b: b.stamp_ms, reverse=True)):
+    for group in reversed(groups):
+        in_order = sorted(group, key=lambda p: p.stamp_ms)
+        for p in reversed(in_order):
             right_ms = min(p.media_ms, latest_ms - 0.1)
             p.moved_ms += right_ms - p.media_ms
             p.media_ms = latest_ms = right_ms

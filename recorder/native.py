@@ -117,6 +117,7 @@ class NativeSource:
         self._keep_audio = keep_audio and offer.description.audio is not None
         self._bye = asyncio.Event()
         self._has_picture = False
+        self._pictures: H264Pictures | H265Pictures | None = None
         self._receivers: list[RtpReceiver] = []
 
     @property
@@ -156,12 +157,13 @@ class NativeSource:
                 sink.on_frame(frame)
 
         pictures = _PICTURES[description.video](take_picture, partial(self._camera_ms, 0))
+        self._pictures = pictures
         self._receivers = [
             RtpReceiver(video.payload_type or 0, VIDEO_TIMESCALE, pictures, on_bye=self._bye.set)
         ]
         await self._set_up(session, 0)
         for audio in sounds:
-            camera_ms = partial(self._camera_ms, 1)
+            camera_ms = self._aligned_ms
             sound: AacFrames | G711Sound
             if audio.encoding in LAWS:
                 sound = G711Sound(take_sound, audio.encoding, camera_ms)
@@ -195,6 +197,9 @@ class NativeSource:
 
     def _camera_ms(self, track: int, pts: int) -> float | None:
         return self._receivers[track].camera_ms(pts)
+
+    def _aligned_ms(self, pts: int) -> float | None:
+        return self._receivers[1].aligned_ms(pts)
 
     async def _watch(self, session: RtspSession) -> Ending:
         """Wait for the end of what plays."""
@@ -239,17 +244,21 @@ class NativeSource:
     async def _not_understood(self) -> str | None:
         """Wait for the first picture; return what is wrong where packets come and make none.
 
-        Or where most are no part of one, as where a camera numbers them at random.
+        Or where most are no part of one, as where a camera numbers them at random, or sends
+        another codec than it says. A large one takes long on a slow link.
         """
-        counts = self._receivers[0].counts
+        counts, pictures = self._receivers[0].counts, self._pictures
+        assert pictures is not None
         while True:
             await self._sleep(FIRST_S)
-            odd = counts.strays + counts.malformed
-            came = counts.received + odd
-            if came >= FIRST_PACKETS and (not self._has_picture or odd > came / 2):
+            unread = counts.malformed + pictures.malformed
+            came = counts.received + counts.strays + counts.malformed
+            odd = counts.strays + unread
+            is_known = self._has_picture or pictures.has_begun
+            if came >= FIRST_PACKETS and (not is_known or odd > came / 2):
                 return (
                     f"sends packets that make no picture: of {came}, {counts.strays} are not of "
-                    f"its video, {counts.malformed} cannot be read"
+                    f"its video, {unread} cannot be read"
                 )
             if self._has_picture:
                 return None

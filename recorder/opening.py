@@ -24,7 +24,8 @@ def place_opening(
     first = pictures[0]
     following: Picture | None = None
     # ffmpeg gives the first picture of a session the timestamp of the next one at times
-    is_guess = any(p.stamp_ms == first.stamp_ms for p in pictures[1:REORDERED])
+    stamps = [p.stamp_ms for p in pictures[:REORDERED]]
+    is_guess = stamps.count(first.stamp_ms) == 2 and len(set(stamps)) == len(stamps) - 1
     earliest_ms, offset_ms = float("inf"), 0.0
     for n, p in reversed(list(enumerate(pictures))):
         at_ms = p.arrival_ms if line is None else p.stamp_ms * line.rate

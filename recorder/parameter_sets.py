@@ -308,17 +308,22 @@ def _entry_sets(track: TrackInit) -> Iterator[bytes]:
             return
 
 
-def continues(codec: str, sample: bytes | bytearray) -> bool:
-    """Say whether a sample goes on with the picture of the sample before.
+def begins(codec: str, sample: bytes | bytearray) -> bool | None:
+    """Say whether a sample begins a picture, or goes on with that of the sample before; None where
+    it has nothing of a picture.
 
     A camera that repeats its parameter sets before every slice makes ffmpeg take each for a
     picture. The first slice of a picture says so: first_mb_in_slice is 0 (H.264, 7.3.3), or
-    first_slice_segment_in_pic_flag is 1 (H.265, 7.3.6.1).
+    first_slice_segment_in_pic_flag is 1 (H.265, 7.3.6.1). What H.265 sends under the name of H.264
+    looks like no slice, or like a part of one (2) that never begins a picture.
     """
     for at, end in _nal_ranges(sample):
         if codec == "h264":
-            if sample[at] & 0x1F in (1, 2, 5) and end > at + 1:
-                return not sample[at + 1] & 0x80
+            kind = sample[at] & 0x1F
+            if kind in (1, 2, 5) and end > at + 1:
+                is_first = sample[at + 1] & 0x80 > 0
+                if is_first or kind != 2:
+                    return is_first
         elif sample[at] >> 1 & 0x3F < 32 and end > at + 2:
-            return not sample[at + 2] & 0x80
-    return False
+            return sample[at + 2] & 0x80 > 0
+    return None

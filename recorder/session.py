@@ -294,7 +294,7 @@ class Session:
         now = self._loop.time()
         if frame.track_id != PICTURE_ID:
             self._heard_at = now
-        else:
+        elif not frame.continues:
             self._usual_s = max(0.9 * self._usual_s, min(SILENCE_S, now - self._waiting_since))
             self._waiting_since = now
             self._pictures += 1

@@ -60,6 +60,7 @@ class Timeline:
         self._held: list[Picture] = []
         self._newest_ms = self._before_newest_ms = float("-inf")  # media time
         self._newest_stamp_ms = float("-inf")  # of the picture that has it
+        self._is_field = False  # it may be the second one of the picture before it
         self._order = DisplayOrder()
         self._lately: deque[Picture] = deque(maxlen=REORDER_SEEN)  # are there B-frames by now?
         self._late_ms = 0.0  # of the newest that is settled
@@ -229,7 +230,11 @@ class Timeline:
             if not p.by_arrival:
                 self._order.placed(p)
         if p.media_ms > self._newest_ms:
-            self._before_newest_ms = self._newest_ms
+            step_ms = p.media_ms - self._newest_ms
+            # B-frames come after two fields of the picture that they show before
+            self._is_field = not self._is_field and self._order.is_step(step_ms / self._rate)
+            if not self._is_field:
+                self._before_newest_ms = self._newest_ms
             self._newest_ms, self._newest_stamp_ms = p.media_ms, p.stamp_ms
         if not p.by_arrival and p.late_ms >= -EARLY_MS:
             self._clock_map.observe(p.media_ms, p.arrival_ms)

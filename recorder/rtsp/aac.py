@@ -13,6 +13,7 @@ from recorder.bits import Bits
 from recorder.source import SOUND_ID, Frame
 
 MAX_HEADERS = 4096  # bits of a packet's AU headers, those of 256 frames; cameras send a few
+MOST_OF_FILE = 64  # frames of a packet without AU headers
 MAX_FRAME = 8191  # bytes; AAC-hbr can say no more (RFC 3640, 3.3.6)
 
 # ISO/IEC 14496-3, table 1.18
@@ -117,11 +118,10 @@ class AacFrames:
             self._fragment_size = 0
         sizes = self._sizes(payload)
         if not sizes:
-            frame = bytes(payload)
-            if (data := without_adts(frame)) is frame:
-                self.malformed += 1
-            else:  # one frame as a file has it, and nothing before it
-                self._send(data, pts, arrival_ms)
+            frames = frames_of_file(bytes(payload))
+            self.malformed += not frames
+            for n, data in enumerate(frames):
+                self._send(data, pts + round(n * self._frame_ticks), arrival_ms)
             return
         at = 2 + (int.from_bytes(payload[:2], "big") + 7) // 8
         if len(sizes) == 1 and (sizes[0] > len(payload) - at or self._fragment_size):
@@ -192,6 +192,22 @@ def without_adts(frame: bytes) -> bytes:
         return frame
     size, head = int.from_bytes(frame[3:6], "big") >> 5 & 0x1FFF, 7 if frame[1] & 1 else 9
     return frame[head:] if size == len(frame) > head else frame
+
+
+def frames_of_file(data: bytes) -> list[bytes]:
+    """Return frames that come as a file has them, one after the other, without their headers; none
+    where this is something else. Some cameras send them so, and nothing before them.
+    """
+    frames: list[bytes] = []
+    at = 0
+    while at < len(data) and len(frames) < MOST_OF_FILE:
+        size = int.from_bytes(data[at + 3 : at + 6], "big") >> 5 & 0x1FFF
+        frame = data[at : at + size]
+        if len(frame) < size or (bare := without_adts(frame)) is frame:
+            return []
+        frames.append(bare)
+        at += size
+    return frames
 
 
 def _header_bits(parameters: Mapping[str, str]) -> list[int]:

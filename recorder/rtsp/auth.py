@@ -45,7 +45,7 @@ class Challenge:
     @property
     def algorithm(self) -> str:
         """The Digest algorithm in upper case; MD5 where none is named (RFC 7616, 3.3)."""
-        return self.parameters.get("algorithm", "MD5").upper()
+        return (self.parameters.get("algorithm") or "MD5").upper()
 
     @property
     def stale(self) -> bool:
@@ -63,10 +63,10 @@ class Challenge:
         if self.scheme == "basic":
             return 1
         known, hash_name = list(_HASHES), self.algorithm.removesuffix("-SESS")
-        qop = self.parameters.get("qop")
+        qop = self.parameters.get("qop")  # some cameras name it, and nothing
         if self.scheme != "digest" or hash_name not in known or "nonce" not in self.parameters:
             return 0
-        if qop is not None and "auth" not in _words(qop):
+        if qop and "auth" not in _words(qop):
             return 0
         return 2 + known.index(hash_name)
 
@@ -128,15 +128,15 @@ class Authenticator:
             "nonce": nonce,
             "uri": uri,
         }
-        plain = {"algorithm": given["algorithm"]} if "algorithm" in given else {}
-        if "qop" in given:
+        plain = {"algorithm": given["algorithm"]} if given.get("algorithm") else {}
+        if given.get("qop"):
             self._count += 1
             plain |= {"qop": "auth", "nc": f"{self._count:08x}"}
             proof = [nonce, plain["nc"], self._cnonce, "auth"]
         else:
             proof = [nonce]
         quoted["response"] = digest(secret, *proof, request)
-        if "qop" in given or algorithm.endswith("-SESS"):
+        if given.get("qop") or algorithm.endswith("-SESS"):
             quoted["cnonce"] = self._cnonce
         if "opaque" in given:
             quoted["opaque"] = given["opaque"]

@@ -39,6 +39,7 @@ class _Pictures(ABC):
 
     _header = 0  # bytes of the header of a NAL unit
     _bodiless: tuple[int, ...] = ()  # kinds of NAL units that are a header only
+    _before_slices: tuple[int, ...] = ()  # kinds that come before the slices of their picture
 
     def __init__(
         self,
@@ -79,6 +80,11 @@ class _Pictures(ABC):
 
     # -- the frame in hand ---------------------------------------------------------------
 
+    @property
+    def has_begun(self) -> bool:
+        """Whether something of a picture came that has not ended."""
+        return self._has_slice
+
     def _place(self, pts: int, lost: int, arrival_ms: float, goes_on: bool) -> None:
         """Say to which frame a payload belongs, before which `lost` packets are missing.
 
@@ -114,6 +120,15 @@ class _Pictures(ABC):
             self._has_slice, self._goes_on = True, not is_first
         self._key = self._key or key
 
+    def _take_opening(self, arrival_ms: float) -> None:
+        """End the picture before a NAL unit that comes before slices (H.264, 7.4.1.2.3; H.265,
+        7.4.2.4.4): some cameras mark no end, and give these the time of that picture.
+
+        Whether this one does the first picture tells."""
+        if self._has_slice and not self._sends_markers and self._sent_pts is not None:
+            self._end_frame()
+            self._begun, self._arrival_ms = True, arrival_ms
+
     def _take_marker(self) -> None:
         """End the frame; some cameras mark parameter sets and SEI too, which end none.
 
@@ -134,6 +149,8 @@ class _Pictures(ABC):
             self._lost, self._hole_before = lost, lost > 0
             return
         pts = self._pts
+        if self._goes_on and self._sent_pts is None:  # the stream begins in its midst
+            self._damaged = True
         if self._hole_before:
             is_usual = self._first_kind == self._usual.get(self._key, self._first_kind)
             self._damaged = self._damaged or self._goes_on or not is_usual
@@ -254,6 +271,7 @@ class H264Pictures(_Pictures):
 
     _header = 1
     _bodiless = 10, 11  # end of sequence, of stream
+    _before_slices = 6, 7, 8, 9  # SEI, SPS, PPS, access unit delimiter
 
     @staticmethod
     def _kind(first: int) -> int:
@@ -293,10 +311,13 @@ class H264Pictures(_Pictures):
             self._take_marker()
 
     def _note(self, header: bytes, body: memoryview, arrival_ms: float) -> None:
-        """Table 7-1 of H.264."""
+        """Table 7-1 of H.264. All that H.265 sends looks like no slice, or like a part of one (2)
+        that never begins a picture: where it is sent under this name, it makes none."""
         kind = self._kind(header[0])
-        if kind in (1, 2, 5):
-            is_first = not body or body[0] & _FIRST_SLICE > 0
+        if kind in self._before_slices:
+            self._take_opening(arrival_ms)
+        is_first = not body or body[0] & _FIRST_SLICE > 0
+        if kind in (1, 5) or (kind == 2 and (is_first or self._has_slice)):
             self._take_slice(kind == 5, is_first, arrival_ms)
         elif kind == 6 and _has_recovery_point(body):
             self._key = True  # decoding may begin here: intra refresh
@@ -307,6 +328,7 @@ class H265Pictures(_Pictures):
 
     _header = 2
     _bodiless = 36, 37  # end of sequence, of bitstream
+    _before_slices = 32, 33, 34, 35, 39  # VPS, SPS, PPS, access unit delimiter, SEI
 
     @staticmethod
     def _kind(first: int) -> int:
@@ -343,6 +365,8 @@ class H265Pictures(_Pictures):
     def _note(self, header: bytes, body: memoryview, arrival_ms: float) -> None:
         """Table 7-1 of H.265. A temporal id of 0 is none: a start code begins so."""
         kind = self._kind(header[0])
+        if kind in self._before_slices:
+            self._take_opening(arrival_ms)
         if kind < 32 and len(header) > 1 and header[1] & 7:
             is_first = not body or body[0] & _FIRST_SLICE > 0
             self._take_slice(16 <= kind <= 23, is_first, arrival_ms)
@@ -350,12 +374,13 @@ class H265Pictures(_Pictures):
             self._key = True
 
 
-def _has_recovery_point(sei: memoryview) -> bool:
+def _has_recovery_point(sei: bytes | memoryview) -> bool:
     """Look through the messages of an SEI NAL unit without its header.
 
     H.264, 7.3.2.3.1, and H.265, 7.3.5.
     """
-    at, end = 0, min(len(sei), SMALL)
+    sei = bytes(sei[:SMALL]).replace(b"\0\0\3", b"\0\0")  # emulation prevention, 7.3.1.1 of both
+    at, end = 0, len(sei)
     while at + 2 < end:
         values = []
         for _ in range(2):  # type, size

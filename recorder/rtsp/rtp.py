@@ -18,12 +18,17 @@ OUTAGE_MS = 1_000.0  # without a packet, after which more than MAX_LOST may be m
 MAX_LATE = 100  # packets that one may come after its place
 MAX_STAMP_STEP = 1 << 22  # of timestamps between neighbours of one count: 46 s of 90 kHz
 FAR = 1 << 30  # of timestamps: one is wild, or the camera counts from elsewhere
+STATIC = 34  # payload types up to here have a codec of their own (RFC 3551, 6)
 COMMON = 20  # holes in a row that the other track's packets fill: one counter counts both
 OTHERS = 20  # packets in a row of another payload type: the description named a wrong one
+SILENT_MS = 3_000.0  # without a packet of ours: what comes beside it may be what goes on
 REMEMBERED = 512  # numbers that were given up, to tell a late packet from a doubled one
 WINDOW, WAIT_MS = 64, 100.0  # over UDP a packet is waited for so many others, and so long
 REPORT_NEAR_S = 60  # by which a report's timestamp may be away from the newest packet's
 YEAR_S = 366 * 86_400
+# Fractions of a second (2**-32) below which all of a camera's are that counts whole seconds, or
+# writes microseconds there: its reports differ by up to a second.
+COARSE = 1_000_000
 
 
 class Payloads(Protocol):
@@ -82,7 +87,10 @@ class RtpReceiver:
         self._other, self._others = (-1, 0, 0), 0  # payload type, SSRC and next number; how many
         self._again, self._repeats = b"", False  # a packet that came again; do numbers stand still?
         self._candidate: int | None = None  # SSRC that was not plausible
+        self._before: tuple[int, int] | None = None  # SSRC and next number of the stream before
+        self._foreign: int | None = None  # SSRC of a stream that comes beside ours
         self._common = 0  # holes in a row up to where the other track is
+        self.tells_seconds = True  # no report has come that says more
         self.report_ms: float | None = None  # arrival of the newest sender report less its own time
         self._reference: tuple[int, float] | None = None  # timestamp, the camera's clock (UTC ms)
         self._reported_ssrc: int | None = None  # of that sender report
@@ -171,6 +179,9 @@ class RtpReceiver:
             return
         if self._ssrc is None:
             self._begin(ssrc, number, stamp, arrival_ms)
+        if ssrc == self._foreign and arrival_ms - self._stamp_arrival_ms < SILENT_MS:
+            self.counts.strays += 1
+            return
         ahead = signed(number - self._next, 16)
         if ahead > 0 and ssrc == self._ssrc and self._is_common(number):
             ahead, self._next = 0, number
@@ -220,10 +231,10 @@ class RtpReceiver:
 
     def _note_other_type(self, payload_type: int, ssrc: int, number: int) -> None:
         """Take a payload type for that of the track where nothing else has come: some descriptions
-        name another one."""
+        name another one. One that says what it is, such as the other law of G.711, is not it."""
         self._others = 1 + self._others * (self._other == (payload_type, ssrc, number))
         self._other = payload_type, ssrc, number + 1 & 0xFFFF
-        if self._others >= OTHERS:
+        if self._others >= OTHERS and payload_type > STATIC:
             self.payload_type = payload_type
 
     def _begin(self, ssrc: int, number: int, stamp: int, arrival_ms: float) -> None:
@@ -316,10 +327,22 @@ class RtpReceiver:
             self.counts.restarts += 1
             self._reference, self._lost = None, 0
             self._given_up.clear()
+            self._note_foreign(ssrc, number)
             self._begin(ssrc, number, stamp, before.arrival_ms)
             self._payloads.restart()
         self._deliver_waiting(before)
         self._deliver_waiting(packet)
+
+    def _note_foreign(self, ssrc: int, number: int) -> None:
+        """Know a stream for another one that comes beside ours, where ours goes on after it.
+
+        Some cameras send on a connection what was for one before it (a session that nobody ended).
+        """
+        assert self._ssrc is not None
+        before, self._before, self._foreign = self._before, (self._ssrc, self._next), None
+        goes_on = before is not None and ssrc == before[0] != self._ssrc
+        if before is not None and goes_on and number - before[1] & 0xFFFF <= MAX_LOST:
+            self._foreign = self._ssrc
 
     def _is_outage(self, packet: _BufferedPacket) -> bool:
         """Say whether the network lost all that was sent before a packet, more than MAX_LOST.
@@ -385,7 +408,9 @@ class RtpReceiver:
         if not seconds or self._ssrc not in (None, ssrc):
             return
         utc_ms = packets.utc_ms_of(seconds, fraction)
-        self.report_ms, self._reported_ssrc = arrival_ms - utc_ms, ssrc
+        self.tells_seconds = self.tells_seconds and fraction < COARSE
+        self.report_ms = None if self.tells_seconds else arrival_ms - utc_ms
+        self._reported_ssrc = ssrc
         if seconds < YEAR_S and abs(utc_ms - arrival_ms) > YEAR_S * 1000:
             return
         if self._ssrc is None:
@@ -430,3 +455,11 @@ class RtpReceiver:
             return None
         reported, utc_ms = self._reference
         return utc_ms + (pts - reported) * 1000 / self._clock_rate
+
+    def aligned_ms(self, pts: int) -> float | None:
+        """Return that by which the two tracks may be aligned.
+
+        None too where reports of either tell whole seconds: their clocks would differ by as much.
+        """
+        beside = self.beside or self
+        return None if self.tells_seconds or beside.tells_seconds else self.camera_ms(pts)

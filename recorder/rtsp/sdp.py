@@ -13,6 +13,8 @@ from storage.records import plain
 # payload types that need no rtpmap (RFC 3551, 6)
 _STATIC = {0: "PCMU", 3: "GSM", 4: "G723", 8: "PCMA", 9: "G722", 10: "L16", 11: "L16", 14: "MPA"}
 _STATIC |= {18: "G729", 26: "JPEG", 31: "H261", 32: "MPV", 33: "MP2T", 34: "H263"}
+# parameters of one codec alone (RFC 6184, 8.1; RFC 7798, 7.1): they name it where nothing else does
+_TELLING = {"packetization-mode": "H264", "sprop-parameter-sets": "H264", "sprop-sps": "H265"}
 _DIRECTIONS = ("sendrecv", "recvonly", "sendonly", "inactive")
 _RTPMAP = re.compile(r"(\d{1,3})\s+([^\s/]+)\s*(?:/\s*(\d{1,9}))?\s*(?:/\s*(\d{1,3}))?")
 _FMTP = re.compile(r"(\d{1,3})\s+(.*)")
@@ -47,7 +49,7 @@ class SessionDescription:
 def parse_sdp(text: str) -> SessionDescription:
     """Read a description; what is not understood is left out, so this never fails."""
     session = SessionDescription()
-    for line in text.splitlines():
+    for line in text.replace("\0", "").splitlines():  # some send the end of a string of C, too
         key, _, value = line.strip().partition("=")
         if key == "m":
             session.media.append(_media(value, session.direction))
@@ -57,6 +59,10 @@ def parse_sdp(text: str) -> SessionDescription:
                 _session_attribute(session, name.lower(), value.strip())
             else:
                 _attribute(session.media[-1], name.lower(), value.strip())
+    for media in session.media:
+        told = [codec for name, codec in _TELLING.items() if name in media.parameters]
+        if told and media.kind == "video" and not media.encoding:
+            media.encoding = told[0]
     return session
 
 
@@ -95,7 +101,8 @@ def _attribute(media: Media, name: str, value: str) -> None:
         if media.is_alone or int(found[1]) == media.payload_type:
             for parameter in found[2].split(";"):
                 key, _, text = parameter.partition("=")
-                media.parameters.setdefault(key.strip().lower(), text.strip())
+                # some cameras put values into quotes
+                media.parameters.setdefault(key.strip().lower(), text.strip(' \t"'))
     elif name in ("framesize", "x-dimensions") and (
         size := re.search(r"(?:^|\s)(\d{1,5})[-,x]\s*(\d{1,5})$", value)
     ):

@@ -269,7 +269,9 @@ def test_what_a_probe_measures() -> None:
         for n in range(int(seconds * 15)):
             taken = UTC0 + n * 1000 / 15
             at = max(UTC0 + 500, taken) + late_ms(n)
-            sink.on_frame(Frame(track.id, n * 6000, n % gop == 0, b"", at, taken + 5_000))
+            frame = Frame(track.id, n * 6000, n % gop == 0, b"", at, taken + 5_000)
+            sink.on_frame(frame)
+            sink.on_frame(frame._replace(continues=True))  # another slice of it
         packets = [PacketCounts(received=997, lost=3)]
         return _measured("s/c", Description("h264", None), sink, packets, "read natively")
 

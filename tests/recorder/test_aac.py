@@ -74,6 +74,9 @@ def test_headers_of_a_file_are_left_out(checked: bool) -> None:
     ]
     assert [bytes(f.data) for f in frames_of(sent)[0]] == [b"a", b"bb" * 50, frame]
     assert [f.data for f in frames_of([Payload(whole, 0, True)])[0]] == [frame]
+    several, malformed = frames_of([Payload(adts(b"a", checked) + whole, 5, True)])
+    assert [(f.data, f.pts) for f in several] == [(b"a", 5), (frame, 5 + 1024)] and not malformed
+    assert frames_of([Payload(whole + b"\xff\xf1", 0, True)]) == ([], 1)
     for odd in (whole + b"more", b"\xff\xf1" + bytes(9), whole[:6]):
         assert without_adts(odd) == odd
 

@@ -164,6 +164,19 @@ def test_a_camera_that_never_sends_a_picture(tmp_path: Path) -> None:
     assert "sends no picture in 20 s" in ended.detail
 
 
+def test_pieces_of_a_picture_are_no_pictures(tmp_path: Path) -> None:
+    """Some cameras mark each slice. Of pieces alone no picture comes, and that is said."""
+
+    def spoil(session: Session) -> None:
+        status, waiting_since = session._camera.status, session._waiting_since
+        before = status.frames
+        session.on_frame(Frame(1, 0, False, b"v", UTC0 + 5_000, continues=True))
+        assert (status.frames, session._waiting_since) == (before, waiting_since)
+        assert before == session._pictures > 20
+
+    run(tmp_path, film(0.2, 5), 5, spoil=spoil)
+
+
 @pytest.mark.parametrize("begin_s", [25.0, 55.0])
 def test_pictures_that_nothing_describes_yet_are_waited_for(tmp_path: Path, begin_s: float) -> None:
     """No parameter sets in the description, rare keyframes: packets come, and are no pictures."""

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recorder.demux import PROOF, Demuxer, _CameraClock
-from recorder.parameter_sets import ParameterSets
+from recorder.parameter_sets import ParameterSets, begins
 from recorder.source import Frame
 from storage.media.fmp4 import Sample, TrackInit, TrackRun, write_init, write_segment
 from tests.support.frames import VIDEO
@@ -117,3 +117,24 @@ def test_a_fault_of_ours_ends_the_stream_and_no_picture_comes_twice() -> None:
     demuxer.feed(film[3], 40.0, 40.0)
     assert sink.taken == pictures[:2]
     assert demuxer.end is not None and "fault of the recorder" in demuxer.end.detail
+
+
+def test_what_is_of_another_codec_than_the_camera_says_is_no_picture() -> None:
+    class Kept(Nobody):
+        def __init__(self) -> None:
+            self.taken: list[Frame] = []
+
+        def on_frame(self, frame: Frame) -> None:
+            self.taken.append(frame)
+
+    sink = Kept()
+    pictures = [sample(nal) for nal in (b"\x02\1h265", b"\x26\1h265", b"\x06sei", b"\x41\x88h264")]
+    pictures += [sample(b"\x41\x08more"), sample(b"\x06sei")]
+    demuxer = Demuxer(sink, 3, 1, ())
+    demuxer.feed(write_init([VIDEO]), 0.0, 0.0)
+    for n, data in enumerate(pictures):
+        samples = [Sample(3600, len(data), False, 0)]
+        demuxer.feed(write_segment(n, [TrackRun(1, n * 3600, samples, [data])]), 0.0, 0.0)
+    assert [f.data for f in sink.taken] == pictures[3:], "of H.264 all of it is taken"
+    assert [f.continues for f in sink.taken] == [False, True, False]
+    assert begins("h265", pictures[0]) is False and begins("h265", sample(b"\x40\1vps")) is None

@@ -77,6 +77,17 @@ def test_a_recovery_point_lets_decoding_begin() -> None:
         assert [f.key for f in frames_of("h265", marked([sei, other], 1))] == [key]
 
 
+def test_user_data_of_zeros_is_no_recovery_point_and_hides_none() -> None:
+    """After two zeros a byte is put in that no size counts (H.264 and H.265, 7.4.1)."""
+    coded = b"\0\0\3" * 4 + b"\0\0"  # of 10 zeros
+    recovery = b"\6\1\xc0\x80"
+    for rest, key in ((b"\5" * 6 + b"\6\1\5\5\x80", False), (b"\x50" * 10 + recovery, True)):
+        for codec, header in (("h264", b"\x06"), ("h265", b"\x4e\1")):
+            sei = header + b"\5\x14" + coded + rest
+            frames = frames_of(codec, marked([sei, slice_nal(codec, b"other")], 1))
+            assert [f.key for f in frames] == [key]
+
+
 # -- habits of cameras ---------------------------------------------------------------------
 
 
@@ -126,6 +137,27 @@ def test_sets_and_sei_that_are_marked_or_of_another_time_belong_to_the_picture(
         True,
         False,
     )
+
+
+@pytest.mark.parametrize("codec", CODECS)
+@pytest.mark.parametrize("times", [(1, 1, 2), (7, 7, 7)])
+def test_without_markers_what_comes_before_slices_is_of_the_next_picture(
+    codec: str, times: tuple[int, int, int]
+) -> None:
+    """Also where it has the time of the picture before: sets of another size stood in that one."""
+    sets = [SPS, PPS, SEI] if codec == "h264" else [b"\x42\1sps", b"\x44\1pps", b"\x4e\1sei"]
+    other, key = slice_nal(codec, b"other"), slice_nal(codec, b"key", key=True)
+    more = slice_nal(codec, b"more", first=False)  # some repeat their sets before each slice
+    sent = [(other, 0), (other, times[0]), *((s, times[1]) for s in sets), (key, times[2])]
+    sent += [*((s, times[2]) for s in sets), (more, times[2]), (other, 9)]
+    _, *frames = frames_of(codec, (Payload(data, pts, False) for data, pts in sent))
+    assert [bytes(f.data) for f in frames] == [
+        sample(other),
+        sample(*sets, key),
+        sample(*sets, more),
+    ]
+    assert [f.pts for f in frames] == [times[0], times[2], times[2]]
+    assert [(f.continues, f.damaged) for f in frames] == [(False, False)] * 2 + [(True, False)]
 
 
 def test_start_codes_of_h265() -> None:
@@ -257,6 +289,16 @@ def test_timestamps_that_stand_still_for_b_frames(codec: str) -> None:
     assert not any(f.continues for f in frames)
 
 
+def test_h265_under_the_name_of_h264_makes_no_picture() -> None:
+    """Its units pass for parts of slices: recorded, nobody could decode them."""
+    nals = [slice_nal("h265", b"%d" % n * 60, key=n % 25 == 0) for n in range(50)]
+    whole = [p for n, nal in enumerate(nals) for p in marked([nal], n)]
+    parts = [p for n, nal in enumerate(nals) for p in marked(fragments("h265", nal, 50), n)]
+    assert frames_of("h264", whole) == frames_of("h264", parts) == []
+    partitions = [b"\x02\x88one", b"\x02\x08two", b"\x03three"]  # H.264, 7.3.2.9
+    assert one(marked(partitions, 1)) == sample(*partitions)
+
+
 def test_a_second_field_belongs_to_its_picture() -> None:
     fields = [OTHER, slice_nal("h264", b"lower")]
     frames = frames_of("h264", [*marked([OTHER], 0), *marked(fields, 1)])
@@ -312,6 +354,21 @@ def test_a_picture_whose_first_slice_is_missing_is_damaged(codec: str) -> None:
     assert [(f.lost, f.damaged, f.continues) for f in frames] == [
         (0, False, False),
         (1, True, False),
+    ]
+
+
+@pytest.mark.parametrize("codec", CODECS)
+def test_a_stream_that_begins_in_the_midst_of_a_picture(codec: str) -> None:
+    """Of a session, or where a camera counts anew: nothing is missing by its numbers."""
+    slices = [slice_nal(codec, b"%d" % n, key=True, first=n == 0) for n in range(4)]
+    taker, frames = pictures(codec)
+    for n, begun in ((0, 2), (1, 0), (2, 1), (3, 0)):
+        if n == 2:
+            taker.restart()
+        for p in marked(slices[begun:], n):
+            taker.push(memoryview(p.data), p.pts, p.marker, 0, 0.0)
+    assert [(f.key, f.damaged, f.continues) for f in frames] == [
+        (True, n % 2 == 0, False) for n in range(4)
     ]
 
 

@@ -13,7 +13,7 @@ from recorder.rtsp.connection import Resolver
 from recorder.rtsp.describe import connect
 from recorder.source import Frame
 from storage.records import GapCause
-from tests.support.packets import SSRC, rtp
+from tests.support.packets import PPS, SPS, SSRC, fragments, rtp, slice_nal
 from tests.support.playing import OTHER, PICTURES, SDP, answers, film, plays, wrapped
 from tests.support.rtsp_camera import Camera, Dialogue, Request, Script, serving
 from tests.support.sources import Taken, all_came, taken_from
@@ -50,21 +50,29 @@ async def test_what_a_camera_ends_it_with(script: Script, cause: GapCause, words
 
 
 @pytest.mark.parametrize(
-    ("packets", "strays", "words"),
+    ("packets", "came", "words"),
     [
         ([rtp(n, b"x", kind=100 + n % 2) for n in range(FIRST_PACKETS)], 50, "of 50, 50 are not"),
         # numbers that mean nothing: some make a picture
-        ([rtp(n * 7_919, OTHER, kind=96 | 0x80) for n in range(60)], 56, "of 59, 56 are not"),
+        ([rtp(n * 7_919, OTHER, kind=96 | 0x80) for n in range(60)], 59, "of 59, 56 are not"),
+        # H.265 under the name of H.264
+        ([rtp(n, b"\x02\1%d" % n, kind=96 | 0x80) for n in range(60)], 60, "of 60, 0 are not"),
+        # one picture, and what is said in no way that is known here
+        (
+            [rtp(n, b"\x1dx" if n else OTHER, kind=96 | 0x80) for n in range(60)],
+            60,
+            "0 are not of its video, 59 cannot be read",
+        ),
     ],
 )
-async def test_packets_that_make_no_picture(packets: list[bytes], strays: int, words: str) -> None:
+async def test_packets_that_make_no_picture(packets: list[bytes], came: int, words: str) -> None:
     """They are not waited for as long as a camera that begins late."""
     camera = Camera(script=plays(b"".join(wrapped(0, p) for p in packets)), sdp=SDP)
     waited: list[float] = []
 
     async def sleep(seconds: float) -> None:
         waited.append(seconds)
-        await until(lambda: source.packets[0].strays >= strays, every=0.005)
+        await until(lambda: source.packets[0].came >= came, every=0.005)
 
     async with serving(camera):
         connection, offer = await connect(camera.url(), Resolver())
@@ -72,6 +80,35 @@ async def test_packets_that_make_no_picture(packets: list[bytes], strays: int, w
         end = await source.run(Taken())
     assert end.cause is GapCause.STREAM_BROKEN and words in end.detail
     assert waited == [FIRST_S]
+
+
+async def test_a_picture_that_takes_long_is_waited_for() -> None:
+    """A large keyframe on a slow link; what comes is a picture, as far as it is here."""
+    parts = fragments("h264", slice_nal("h264", bytes(range(1, 250)) * 40, key=True), 100)
+    packets = [rtp(n, part) for n, part in enumerate([SPS, PPS, *parts[:-1]])]
+    end = wrapped(0, rtp(len(packets), parts[-1], kind=224)) + bye()
+    looked: list[float] = []
+    asked: list[Dialogue] = []
+
+    async def script(dialogue: Dialogue, request: Request) -> bool:
+        asked.append(dialogue)
+        return await plays(b"".join(wrapped(0, p) for p in packets))(dialogue, request)
+
+    async def sleep(seconds: float) -> None:
+        await until(lambda: source.packets[0].came >= len(packets), every=0.005)
+        if seconds == FIRST_S:
+            looked.append(seconds)
+            if len(looked) == 2:
+                asked[-1].send(end)
+                await until(lambda: bool(taken.frames), every=0.005)
+
+    camera, taken = Camera(script=script, sdp=SDP), Taken()
+    async with serving(camera):
+        connection, offer = await connect(camera.url(), Resolver())
+        source = NativeSource(connection, offer, sleep=sleep)
+        ended = await source.run(taken)
+    assert ended.cause is GapCause.CLOSED_BY_CAMERA and looked == [FIRST_S] * 2
+    assert [f.key for f in taken.pictures()] == [True]
 
 
 async def test_a_camera_that_closes() -> None:

@@ -80,10 +80,30 @@ def test_how_late_a_report_came() -> None:
     _, _, receiver = receive([rtp(1)])
     assert receiver.report_ms is None
     for late_ms in (20.0, 420.0, 20.5):
-        receiver.push_rtcp(memoryview(report(1000, EPOCH_MS)), EPOCH_MS + 3_600_000 + late_ms)
+        said = memoryview(report(1000, EPOCH_MS + 40))
+        receiver.push_rtcp(said, EPOCH_MS + 40 + 3_600_000 + late_ms)
         assert receiver.report_ms == pytest.approx(3_600_000 + late_ms, abs=0.01)
     receiver.push_rtcp(memoryview(report(1000, EPOCH_MS, ssrc=7)), EPOCH_MS)
     assert (receiver.report_ms or 0) > 3_600_000, "of another stream"
+
+
+@pytest.mark.parametrize("fraction", [0, 999_999])
+def test_a_clock_of_whole_seconds_aligns_nothing(fraction: int) -> None:
+    """Or with microseconds where 2**-32 s belong: each report is off by up to a second, and sound
+    was torn to and fro by that."""
+    _, _, picture = receive([rtp(1)])
+    _, _, sound = receive([rtp(1)])
+    sound.beside, picture.beside = picture, sound
+    whole, fine = EPOCH_MS + fraction * 1000 / 2**32, EPOCH_MS + 5_040.0
+    for said, is_fine in ((whole, False), (whole + 1_000, False), (fine, True), (whole, True)):
+        picture.push_rtcp(memoryview(report(1000, said)), EPOCH_MS + 9_000)
+        assert picture.camera_ms(1000) == pytest.approx(said, abs=0.01), "what the camera says"
+        assert (picture.report_ms is not None) is is_fine
+        sound.push_rtcp(memoryview(report(1000, EPOCH_MS + 40)), 0.0)
+        assert (sound.aligned_ms(1000) is not None) is is_fine
+    alone = receive([rtp(1)])[2]
+    alone.push_rtcp(memoryview(report(1000, fine)), 0.0)
+    assert alone.aligned_ms(1000) == alone.camera_ms(1000)
 
 
 def test_bye_and_rtcp_between_the_pictures() -> None:

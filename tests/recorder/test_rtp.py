@@ -9,7 +9,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recorder.rtsp.rtp import COMMON, MAX_LOST, OTHERS, REMEMBERED, WAIT_MS, WINDOW, RtpReceiver
+from recorder.rtsp.rtp import (
+    COMMON,
+    MAX_LOST,
+    OTHERS,
+    REMEMBERED,
+    SILENT_MS,
+    WAIT_MS,
+    WINDOW,
+    RtpReceiver,
+)
 from recorder.source import PacketCounts
 from tests.support.packets import EPOCH_MS, SSRC, report, rtp
 from tests.support.payloads import Taken, numbers, receive
@@ -143,7 +152,9 @@ def test_a_payload_type_that_the_description_does_not_name() -> None:
     taken, counts, _ = receive(odd)
     assert taken.bodies() == numbers(*range(OTHERS, OTHERS + 5))
     assert counts == PacketCounts(received=5, strays=OTHERS)
-    for others in ([rtp(99, b"99"), *odd], odd[::2], [rtp(n, kind=35, ssrc=n) for n in range(50)]):
+    other_law = [rtp(n, kind=8) for n in range(50)]
+    strangers = [rtp(n, kind=35, ssrc=n) for n in range(50)]
+    for others in ([rtp(99, b"99"), *odd], odd[::2], strangers, other_law):
         assert receive(others)[2].payload_type == 96
 
 
@@ -151,6 +162,31 @@ def test_one_packet_of_another_stream_is_a_stray() -> None:
     for odd in (rtp(30_000), rtp(9, ssrc=7), rtp(9, stamp=1 << 31)):
         taken, counts, _ = receive([rtp(1), odd, rtp(2), odd, rtp(3)])
         assert taken.bodies() == numbers(1, 2, 3) and counts == PacketCounts(received=3, strays=2)
+
+
+@pytest.mark.parametrize("window", [0, WINDOW])
+def test_another_stream_beside_ours_is_left_out(window: int) -> None:
+    """What was sent of it before ours went on is told as another stream; later ones are strays."""
+    taken = Taken()
+    receiver = RtpReceiver(96, 90_000, taken)
+    receiver.window = window
+
+    def push(ssrc: int, picture: int) -> None:
+        for part in range(3):
+            packet = rtp(1_000 * ssrc + 3 * picture + part, b"%d" % ssrc, stamp=picture, ssrc=ssrc)
+            receiver.push(memoryview(packet), 40.0 * picture)
+
+    for picture in range(50):
+        push(1, picture)
+        push(40, picture)
+    assert (taken.bodies().count(b"1"), taken.bodies().count(b"40")) == (150, 3)
+    assert receiver.counts == PacketCounts(received=153, strays=147, restarts=2)
+    silent = 49 + int(SILENT_MS / 40)
+    for picture in range(50, silent):  # ours has ended, or its scene stands still
+        push(40, picture)
+    assert receiver.counts.restarts == 2
+    push(40, silent)
+    assert receiver.counts.restarts == 3 and taken.bodies().count(b"40") == 6
 
 
 @pytest.mark.parametrize("loses", [False, True])

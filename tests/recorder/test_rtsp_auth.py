@@ -54,8 +54,10 @@ def test_rfc_7616_3_9_2_with_erratum_4897() -> None:
     assert found["userhash"] == "true"
 
 
-def test_rfc_2617_without_qop_is_rfc_2069() -> None:
-    value = 'Digest realm="testrealm@host.com", nonce="dcd98b7102dd2f0e8b11d0f600bfb0c093"'
+@pytest.mark.parametrize("more", ["", ', qop="", algorithm=""'])
+def test_rfc_2617_without_qop_is_rfc_2069(more: str) -> None:
+    value = 'Digest realm="testrealm@host.com", nonce="dcd98b7102dd2f0e8b11d0f600bfb0c093"' + more
+    assert strongest(parse_challenges([value])) is not None
     found = answer(value, MUFASA, CNONCE, "GET", "/dir/index.html")
     secret = hashlib.md5(b"Mufasa:testrealm@host.com:Circle of Life").hexdigest()
     asked = hashlib.md5(b"GET:/dir/index.html").hexdigest()

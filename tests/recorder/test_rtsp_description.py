@@ -47,7 +47,10 @@ def choose(*media: str, track: int | None = None, session: str = "") -> tuple[ob
         (["m=video 0 RTP/AVP 99\na=rtpmap:99 H266/90000", H264], ("h264", 1, None, 0)),
         (["m=video 0 RTP/AVP\na=rtpmap:96 H264/90000"], ("h264", 0, None, 0)),
         (["m=video 0 RTP/AVP 96\na=rtpmap:98 H264/90000"], ("h264", 0, None, 0)),
+        (["m=video 0 RTP/AVP 96\na=fmtp:96 packetization-mode=1"], ("h264", 0, None, 0)),
+        (["m=video 0 RTP/AVP 96\na=fmtp:96 sprop-vps=;sprop-sps="], ("h265", 0, None, 0)),
         ([H264, AAC.replace("fmtp:97", "fmtp:62")], ("h264", 0, "aac", 0)),
+        ([H264, AAC.replace("1188", '"1188"')], ("h264", 0, "aac", 0)),
         (
             [H264, AAC.replace("AVP 97", "AVP 97 98").replace("fmtp:97", "fmtp:98")],
             ("h264", 0, None, 0),
@@ -60,6 +63,12 @@ def choose(*media: str, track: int | None = None, session: str = "") -> tuple[ob
 )
 def test_tracks(media: list[str], taken: tuple[object, ...]) -> None:
     assert choose(*media) == taken
+
+
+@pytest.mark.parametrize("end", ["", "\r", "\0", "\r\n\0", " \0 "])
+def test_however_a_description_ends(end: str) -> None:
+    (track,) = choose_tracks(parse_sdp(f"v=0\r\n{H264}\r\na=control:track=1{end}")).tracks
+    assert track.control == "track=1"
 
 
 def test_what_is_left_out_is_said() -> None:

@@ -139,6 +139,39 @@ def test_b_frames_start_where_they_show_and_keep_their_times(order: list[int], e
     assert all(c.runs[0].samples[0].cts == 0 for c in drafts)
 
 
+@pytest.mark.parametrize("apart", [0, 1_800])
+@pytest.mark.parametrize(
+    "order", [[*range(10)], [0, 2, 1, 4, 3, 6, 5, 8, 7, 9], [0, 3, 1, 2, 6, 4, 5, 9, 7, 8]], ids=str
+)
+def test_pictures_that_come_as_two_fields_keep_their_times(order: list[int], apart: int) -> None:
+    """Each field is a picture of its own (H.264, 3.30), with the time of the first one or its
+    own."""
+    frames = [
+        Frame(
+            1,
+            (g * 10 + p) * 3_600 + field * apart,
+            k == field == 0,
+            b"x",
+            UTC0 + (g * 10 + k + 3) * 40 + field * 20,
+        )
+        for g in range(20)
+        for k, p in enumerate(order)
+        for field in (0, 1)
+    ]
+    segmenter = Segmenter([VIDEO])
+    drafts = cut_all(segmenter, frames)
+    check(segmenter, drafts)
+    shown = []
+    for draft in drafts:
+        at = draft.tfdt_90k
+        for sample in draft.runs[0].samples:
+            shown.append(at + sample.cts)
+            at += sample.duration
+    late = [s - f.pts for s, f in zip(shown, frames, strict=True)]
+    assert max(late) - min(late) < 180, "2 ms: of two with one time the first shows for an instant"
+    assert not any(draft.moved_ms or draft.by_arrival for draft in drafts)
+
+
 def test_no_picture_is_in_memory_once_it_is_cut() -> None:
     """Of a camera that sends keyframes of 16 MB each as many as the time line looks back at."""
     alive = 0
