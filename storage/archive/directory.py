@@ -57,6 +57,7 @@ class DirectoryArchive(Threads):
     """
 
     buckets: tuple[str, ...] = ("",)
+    refuses_to_replace = True
 
     def __init__(self, name: str, root: Path, mount: Path | None = None):
         super().__init__()

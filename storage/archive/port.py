@@ -115,6 +115,11 @@ class Archive(Protocol):
         """Raise ArchiveError where retention dates are wanted and would not be kept to."""
 
     @property
+    def refuses_to_replace(self) -> bool:
+        """Whether `put` without `replace` is known to lose nothing, not even what another puts
+        there in the same moment; of a server that is known once something was put."""
+
+    @property
     def server_time(self) -> tuple[int, float] | None:
         """The `Date` of its server's last answer in UTC milliseconds, and when that came, in
         `base.hostclock.elapsed_ms`; None where there is no server, or it has not answered yet."""

@@ -69,6 +69,11 @@ class S3Archive(Threads):
         self._factors = {"put": 1.0, "get": 1.0}
 
     @property
+    def refuses_to_replace(self) -> bool:
+        """See Archive."""
+        return self._refuses_to_replace is True
+
+    @property
     def server_time(self) -> tuple[int, float] | None:
         """See Archive."""
         return self._server.server_time

@@ -77,8 +77,9 @@ async def identify(archive: Archive, ids: ArchiveIds) -> None:
                 )
             await ids.remember(archive.name, found)
             expected = (await ids.known())[archive.name]
-        if own is not None and own != expected:
-            # who was faster had marked it in the same moment, and the server let ours replace that
+        if own not in (None, expected) and not archive.refuses_to_replace:
+            # who was faster had marked it in the same moment, and the server let ours replace that;
+            # where none does, he has marked another place: a disk of his own by the same name
             found = expected
             await _put_marker(archive, expected, replace=True)
     compare_ids(found, expected, f"the place of '{archive.name}'")

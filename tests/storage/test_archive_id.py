@@ -126,16 +126,25 @@ async def test_ids_tell_new_lost_other_and_renamed_archives(tmp_path: Path) -> N
         await archive.put("e/x", b"x", sha256_of(b"x"))
 
 
+class Late(DirectoryArchive):
+    """What is put first comes after another's work."""
+
+    before: Awaitable[object] | None = None
+
+    async def put(self, *args: Any, **named: Any) -> Put:
+        if self.before is not None:
+            before, self.before = self.before, None
+            await before
+        return await super().put(*args, **named)
+
+
 async def test_two_machines_that_mark_one_archive_at_once_agree(tmp_path: Path) -> None:
     """On a server that lets one object replace another, as some do."""
 
-    class Lax(DirectoryArchive):
-        before: Awaitable[object] | None = None
+    class Lax(Late):
+        refuses_to_replace = False
 
         async def put(self, *args: Any, **named: Any) -> Put:
-            if self.before is not None:
-                before, self.before = self.before, None
-                await before
             return await super().put(*args, **{**named, "replace": True})
 
     config = configure(tmp_path, f"sqlite:///{tmp_path}/k.db", ONE)
@@ -148,6 +157,19 @@ async def test_two_machines_that_mark_one_archive_at_once_agree(tmp_path: Path) 
         for archive in (first, second):
             await archive.put("e/x", b"x", sha256_of(b"x"))
             await archive.close()
+
+
+async def test_two_places_of_one_name_are_not_one_archive(tmp_path: Path) -> None:
+    """Two machines that begin at once, each on a disk of its own that should be a common one."""
+    config = configure(tmp_path, f"sqlite:///{tmp_path}/k.db", ONE)
+    async with opened(config) as (catalogue, _):
+        first, second = (Late("archive", tmp_path / name) for name in ("first", "second"))
+        second.before = identify(first, catalogue.archive_ids)
+        with pytest.raises(AnotherArchive, match="another archive is at the place"):
+            await identify(second, catalogue.archive_ids)
+        assert await marked(second) != await marked(first) == first.expected_id
+        await first.close()
+        await second.close()
 
 
 async def test_two_new_names_of_one_place_are_not_two_archives(tmp_path: Path) -> None:
