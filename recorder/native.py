@@ -245,19 +245,22 @@ class NativeSource:
         """Wait for the first picture; return what is wrong where packets come and make none.
 
         Or where most are no part of one, as where a camera numbers them at random, or sends
-        another codec than it says. A large one takes long on a slow link.
+        another codec than it says. A large one takes long on a slow link. What another stream
+        beside ours sends says nothing of ours, however much it is.
         """
-        counts, pictures = self._receivers[0].counts, self._pictures
+        receiver, pictures = self._receivers[0], self._pictures
         assert pictures is not None
+        counts = receiver.counts
         while True:
             await self._sleep(FIRST_S)
             unread = counts.malformed + pictures.malformed
-            came = counts.received + counts.strays + counts.malformed
-            odd = counts.strays + unread
+            strays = counts.strays - receiver.foreigners
+            came = counts.received + strays + counts.malformed
+            odd = strays + unread
             is_known = self._has_picture or pictures.has_begun
             if came >= FIRST_PACKETS and (not is_known or odd > came / 2):
                 return (
-                    f"sends packets that make no picture: of {came}, {counts.strays} are not of "
+                    f"sends packets that make no picture: of {came}, {strays} are not of "
                     f"its video, {unread} cannot be read"
                 )
             if self._has_picture:

@@ -89,6 +89,7 @@ class RtpReceiver:
         self._candidate: int | None = None  # SSRC that was not plausible
         self._before: tuple[int, int] | None = None  # SSRC and next number of the stream before
         self._foreign: int | None = None  # SSRC of a stream that comes beside ours
+        self.foreigners = 0  # its packets, which are strays
         self._common = 0  # holes in a row up to where the other track is
         self.tells_seconds = True  # no report has come that says more
         self.report_ms: float | None = None  # arrival of the newest sender report less its own time
@@ -181,6 +182,7 @@ class RtpReceiver:
             self._begin(ssrc, number, stamp, arrival_ms)
         if ssrc == self._foreign and arrival_ms - self._stamp_arrival_ms < SILENT_MS:
             self.counts.strays += 1
+            self.foreigners += 1
             return
         ahead = signed(number - self._next, 16)
         if ahead > 0 and ssrc == self._ssrc and self._is_common(number):

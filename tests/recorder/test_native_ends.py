@@ -111,6 +111,34 @@ async def test_a_picture_that_takes_long_is_waited_for() -> None:
     assert [f.key for f in taken.pictures()] == [True]
 
 
+async def test_another_stream_beside_ours_ends_nothing() -> None:
+    """However much it sends: what was for a session before, that nobody ended, may be larger."""
+    packets: list[bytes] = []
+    for n in range(FIRST_PACKETS):
+        for k, part in enumerate(fragments("h264", OTHER, len(OTHER) // 2)):
+            packets.append(rtp(2 * n + k, part, stamp=n, kind=96 | k << 7))
+        packets += [rtp(6 * n + k, OTHER, stamp=n, ssrc=SSRC + 1) for k in range(6)]
+    asked: list[Dialogue] = []
+
+    async def script(dialogue: Dialogue, request: Request) -> bool:
+        asked.append(dialogue)
+        return await plays(b"".join(wrapped(0, p) for p in packets))(dialogue, request)
+
+    async def sleep(seconds: float) -> None:
+        if seconds == FIRST_S:
+            await until(lambda: source.packets[0].came >= len(packets), every=0.005)
+            asked[-1].send(bye())
+
+    camera = Camera(script=script, sdp=SDP)
+    async with serving(camera):
+        connection, offer = await connect(camera.url(), Resolver())
+        source = NativeSource(connection, offer, sleep=sleep)
+        ended = await source.run(Taken())
+    counts = source.packets[0]
+    assert counts.strays > 2 * counts.received and counts.restarts == 2
+    assert ended.cause is GapCause.CLOSED_BY_CAMERA
+
+
 async def test_a_camera_that_closes() -> None:
     async def script(dialogue: Dialogue, request: Request) -> bool:
         if request.method == "PLAY":
