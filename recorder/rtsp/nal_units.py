@@ -67,7 +67,7 @@ class _Pictures(ABC):
         self._marked = False  # in the midst of that NAL unit: does the frame end there?
         self._has_slice = self._key = self._damaged = False
         self._goes_on = False  # its first slice is not the first of a picture
-        self._first_kind = -1  # of its NAL units
+        self._first_kind = -1  # of its NAL units, where that tells of a hole before them
         self._lost = 0
         self._hole_before = False  # its beginning may be missing
 
@@ -106,6 +106,8 @@ class _Pictures(ABC):
                 self._end_frame()
                 self._hole_before = lost > 0
             else:  # parameter sets may have the time of the picture before theirs
+                if self._damaged and not self._hole_before:  # slices may be missing behind them
+                    self._hole_before, self._first_kind = True, -1
                 self._begun = self._damaged = False
         if not self._begun:
             self._begun, self._arrival_ms = True, arrival_ms
@@ -152,7 +154,7 @@ class _Pictures(ABC):
         if self._goes_on and self._sent_pts is None:  # the stream begins in its midst
             self._damaged = True
         if self._hole_before:
-            is_usual = self._first_kind == self._usual.get(self._key, self._first_kind)
+            is_usual = self._first_kind in (-1, self._usual.get(self._key, self._first_kind))
             self._damaged = self._damaged or self._goes_on or not is_usual
         elif not self._damaged:
             self._usual[self._key] = self._first_kind

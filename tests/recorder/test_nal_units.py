@@ -347,14 +347,23 @@ def test_where_a_hole_lies(codec: str) -> None:
 
 
 @pytest.mark.parametrize("codec", CODECS)
-def test_a_picture_whose_first_slice_is_missing_is_damaged(codec: str) -> None:
+@pytest.mark.parametrize(("marks", "sets"), [(True, 0), (True, 2), (False, 2)])
+def test_a_picture_whose_first_slice_is_missing_is_damaged(
+    codec: str, marks: bool, sets: int
+) -> None:
+    """Also where its parameter sets, with the time of the picture before, are there; where all of
+    its slices are missing, the next one is whole."""
     slices = [slice_nal(codec, b"%d" % n, first=n == 0) for n in range(3)]
-    before, rest = marked(slices, 1), marked(slices[1:], 2)
-    frames = frames_of(codec, [*before, rest[0]._replace(lost=1), *rest[1:]])
-    assert [(f.lost, f.damaged, f.continues) for f in frames] == [
-        (0, False, False),
-        (1, True, False),
-    ]
+    names = [SPS, PPS] if codec == "h264" else [b"\x42\1sps", b"\x44\1pps"]
+    before = [*marked(slices, 0), *marked(slices, 1)]
+    of_next = [Payload(name, 1, False) for name in names[:sets]]
+    rest = [p._replace(lost=int(n == 0)) for n, p in enumerate(marked(slices[1:], 2))]
+    other = [p._replace(lost=3 * (n == 0)) for n, p in enumerate(marked(slices, 3))]
+    for sent, expected in ((rest, (2, 1, True, False)), (other, (3, 3, False, False))):
+        payloads = [*before, *of_next, *sent, Payload(slices[0], 4, True)]
+        frames = frames_of(codec, (p._replace(marker=p.marker and marks) for p in payloads))
+        shown = [(f.pts, f.lost, f.damaged, f.continues) for f in frames[1:3]]
+        assert shown == [(1, 0, False, False), expected]
 
 
 @pytest.mark.parametrize("codec", CODECS)
