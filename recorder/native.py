@@ -172,6 +172,7 @@ class NativeSource:
             tracks.sound = sound_track(sound.config, sound.clock_rate)
             beside = RtpReceiver(audio.payload_type or 0, sound.clock_rate, sound)
             beside.beside, self._receivers[0].beside = self._receivers[0], beside
+            beside.static_type = audio.static_type
             self._receivers.append(beside)
             try:
                 await self._set_up(session, 1)

@@ -72,6 +72,7 @@ class RtpReceiver:
         self.counts = PacketCounts()
         self.window = 0  # for how many packets one is waited for: over TCP there is no sense in it
         self.beside: RtpReceiver | None = None  # of the camera's other track
+        self.static_type: int | None = None  # payload type that has its codec anyway
         self._on_bye = on_bye
         self.payload_type, self._clock_rate = payload_type, clock_rate
         self._payloads = payloads
@@ -233,10 +234,11 @@ class RtpReceiver:
 
     def _note_other_type(self, payload_type: int, ssrc: int, number: int) -> None:
         """Take a payload type for that of the track where nothing else has come: some descriptions
-        name another one. One that says what it is, such as the other law of G.711, is not it."""
+        name another one. One that has another codec, such as the other law of G.711, is not it."""
         self._others = 1 + self._others * (self._other == (payload_type, ssrc, number))
         self._other = payload_type, ssrc, number + 1 & 0xFFFF
-        if self._others >= OTHERS and payload_type > STATIC:
+        may_be = payload_type > STATIC or payload_type == self.static_type
+        if self._others >= OTHERS and may_be:
             self.payload_type = payload_type
 
     def _begin(self, ssrc: int, number: int, stamp: int, arrival_ms: float) -> None:

@@ -36,6 +36,11 @@ class Media:
     control: str = ""
     size: tuple[int, int] | None = None  # width and height, where an attribute says them
 
+    @property
+    def static_type(self) -> int | None:
+        """The payload type that has this codec whatever is said of it; None where none has."""
+        return next((n for n, codec in _STATIC.items() if codec == self.encoding), None)
+
 
 @dataclass(slots=True)
 class SessionDescription:

@@ -10,16 +10,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recorder.native import why_not
+from recorder.native import NativeSource, why_not
 from recorder.rtsp.aac import AacFrames
 from recorder.rtsp.address import Address
 from recorder.rtsp.client import RtspSession, _channels
 from recorder.rtsp.connection import Resolver
 from recorder.rtsp.describe import Offer, connect
 from recorder.rtsp.description import choose_tracks
+from recorder.rtsp.g711 import can_encode
 from recorder.rtsp.nal_units import H264Pictures
 from recorder.rtsp.packets import is_plausible_rtcp
-from recorder.rtsp.rtp import RtpReceiver
+from recorder.rtsp.rtp import OTHERS, RtpReceiver
 from recorder.rtsp.sdp import parse_sdp
 from recorder.rtsp.stream import Channel, MessageStream
 from recorder.source import Frame
@@ -51,7 +52,26 @@ from tests.support.rtsp_camera import (
     serving,
     usual,
 )
-from tests.support.sources import Nobody, all_came, taken_from
+from tests.support.sources import Nobody, Taken, all_came, taken_from
+from tests.support.waiting import until
+
+
+@pytest.mark.parametrize(("law", "heard"), [("PCMA", 30), ("PCMU", 0)])
+async def test_sound_under_the_payload_type_of_its_codec(law: str, heard: int) -> None:
+    """Whatever number a description gives it; under that of another codec it is another."""
+    if not can_encode():
+        pytest.skip("kuager[g711] is not installed")
+    media = f"m=audio 0 RTP/AVP 97\r\na=rtpmap:97 {law}/8000"
+    sent = [wrapped(2, rtp(n, b"", kind=8)) for n in range(OTHERS + 30)]
+    camera = Camera(script=plays(b"".join(sent)), sdp=sdp_of(H264, media))
+    async with serving(camera):
+        connection, offer = await connect(camera.url(), Resolver())
+        source = NativeSource(connection, offer)
+        running = asyncio.ensure_future(source.run(Taken()))
+        await until(lambda: [c.came for c in source.packets[1:]] == [len(sent)], every=0.005)
+        running.cancel()
+        await asyncio.wait({running})
+    assert source.packets[1].received == heard
 
 
 async def test_pictures_and_sound_over_the_connection_of_the_description() -> None:

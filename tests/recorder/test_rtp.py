@@ -156,6 +156,11 @@ def test_a_payload_type_that_the_description_does_not_name() -> None:
     strangers = [rtp(n, kind=35, ssrc=n) for n in range(50)]
     for others in ([rtp(99, b"99"), *odd], odd[::2], strangers, other_law):
         assert receive(others)[2].payload_type == 96
+    receiver = RtpReceiver(97, 8_000, Taken())
+    receiver.static_type = 8  # that of its codec, which the description calls 97
+    for packet in other_law:
+        receiver.push(memoryview(packet), 0.0)
+    assert receiver.counts.received == 50 - OTHERS
 
 
 def test_one_packet_of_another_stream_is_a_stray() -> None:
