@@ -83,8 +83,13 @@ class _Lines(logging.Handler):
     debug = info = warning = error = critical = exception = msg  # as structlog calls them
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Have a line of a library written."""
-        self.msg(self.format(record))
+        """Have a line of a library written; of one that cannot be read with its values, without."""
+        try:
+            line = self.format(record)
+        except Exception:  # the library's own fault, which is not to end what it was about
+            record.args = None
+            line = self.format(record)
+        self.msg(line)
 
     def flush(self) -> None:
         """Wait until all lines are written, FLUSH_S at most; `logging` does at the end."""

@@ -121,6 +121,23 @@ def test_a_line_may_be_said_in_the_midst_of_another() -> None:
     assert lines.count("A line") == 1 and len(lines) > 10
 
 
+WRONG = """
+import logging
+from kuager import logs
+logs.configure("recorder-0")
+logging.getLogger("aiohttp").warning("%d bytes were left", "some")
+print("goes on")
+"""
+
+
+def test_a_line_of_a_library_whose_values_do_not_fit_ends_nothing() -> None:
+    command = [sys.executable, "-c", WRONG]
+    done = subprocess.run(command, capture_output=True, timeout=BOUND_S, check=False)
+    assert (done.returncode, done.stdout) == (0, b"goes on\n"), done.stderr
+    (line,) = done.stderr.splitlines()
+    assert json.loads(line)["event"] == "%d bytes were left"
+
+
 READING = """
 import sys
 from pathlib import Path
