@@ -40,7 +40,8 @@ def fsck(config: Config, *, repair: bool, deep: bool, from_start: bool, cameras:
     try:
         return asyncio.run(_fsck(config, repair, deep, from_start, cameras))
     except KeyboardInterrupt:
-        goes_on = ": the same command goes on there" if deep and not cameras else ""
+        without = "without --from-start " if from_start else ""
+        goes_on = f": {without}the same command goes on there" if deep and not cameras else ""
         say(f"Interrupted, and the rest was not looked at{goes_on}.", err)
         return 2
     except (ArchiveError, CatalogueError) as error:

@@ -14,7 +14,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, MutableMapping
-from queue import Full, Queue
+from queue import SimpleQueue
 from typing import Any
 
 import structlog
@@ -70,33 +70,41 @@ class _Lines(logging.Handler):
 
     def __init__(self) -> None:
         super().__init__()
-        self._waiting: Queue[str] = Queue(MOST_WAITING)
+        # one that may be put into by who is putting already: what the garbage collector takes away
+        # in the midst of it may have a line to say, and would wait for itself for ever
+        self._waiting: SimpleQueue[str | threading.Event] = SimpleQueue()
         threading.Thread(target=self._write, name="log", daemon=True).start()
 
     def msg(self, line: str) -> None:
         """Have a line written; it is left out where very many wait."""
-        with contextlib.suppress(Full):
-            self._waiting.put_nowait(line)
+        if self._waiting.qsize() < MOST_WAITING:
+            self._waiting.put(line)
 
     debug = info = warning = error = critical = exception = msg  # as structlog calls them
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Have a line of a library written."""
-        self.msg(self.format(record))
+        """Have a line of a library written; of one that cannot be read with its values, without."""
+        try:
+            line = self.format(record)
+        except Exception:  # the library's own fault, which is not to end what it was about
+            record.args = None
+            line = self.format(record)
+        self.msg(line)
 
     def flush(self) -> None:
         """Wait until all lines are written, FLUSH_S at most; `logging` does at the end."""
-        ended = self._waiting.all_tasks_done
-        with ended:
-            ended.wait_for(lambda: not self._waiting.unfinished_tasks, FLUSH_S)
+        self._waiting.put(written := threading.Event())
+        written.wait(FLUSH_S)
 
     def _write(self) -> None:
         """Write lines, for ever. Not by way of `sys.stderr`, whose lock this would keep."""
         while True:
             line = self._waiting.get()
+            if isinstance(line, threading.Event):
+                line.set()
+                continue
             with contextlib.suppress(OSError):  # a full disk, a reader that has gone
                 write_all(sys.stderr.fileno(), f"{line}\n".encode(errors="backslashreplace"))
-            self._waiting.task_done()
 
 
 def configure(process: str, public: bool = False) -> None:

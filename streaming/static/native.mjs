@@ -30,6 +30,15 @@ export class NativeAngle extends Angle {
 
   get behindMs() { return BEHIND * 1000 * (this.listing?.target ?? 2); }
 
+  /**
+   * Also begins anew: the segment from which the video's time line is counted may be listed no more.
+   * @param {number | null} moment
+   */
+  open(moment) {
+    if (this.given) this.drop();
+    super.open(moment);
+  }
+
   start() {
     const { listing, video, page } = this;
     const segment = listing?.at(page.clock.now());

@@ -96,6 +96,48 @@ def test_a_line_that_cannot_be_written_holds_up_nothing(where: str) -> None:
     assert (done.returncode, done.stdout) == (0, b"goes on\n")
 
 
+COLLECTING = """
+import logging
+import sys
+from kuager import logs
+logs.configure("supervisor")
+says = logging.getLogger("asyncio").error
+def collect(*_):
+    sys.setprofile(None)
+    says("Task was destroyed but it is pending!")
+    sys.setprofile(collect)
+sys.setprofile(collect)
+says("A line")
+sys.setprofile(None)
+"""
+
+
+def test_a_line_may_be_said_in_the_midst_of_another() -> None:
+    """The garbage collector begins wherever it likes, and what it takes away may have a line to
+    say: it would wait for a lock that its own thread has, and no camera was recorded any more."""
+    command = [sys.executable, "-c", COLLECTING]
+    done = subprocess.run(command, stderr=subprocess.PIPE, timeout=BOUND_S, check=True)
+    lines = [json.loads(line)["event"] for line in done.stderr.splitlines()]
+    assert lines.count("A line") == 1 and len(lines) > 10
+
+
+WRONG = """
+import logging
+from kuager import logs
+logs.configure("recorder-0")
+logging.getLogger("aiohttp").warning("%d bytes were left", "some")
+print("goes on")
+"""
+
+
+def test_a_line_of_a_library_whose_values_do_not_fit_ends_nothing() -> None:
+    command = [sys.executable, "-c", WRONG]
+    done = subprocess.run(command, capture_output=True, timeout=BOUND_S, check=False)
+    assert (done.returncode, done.stdout) == (0, b"goes on\n"), done.stderr
+    (line,) = done.stderr.splitlines()
+    assert json.loads(line)["event"] == "%d bytes were left"
+
+
 READING = """
 import sys
 from pathlib import Path

@@ -400,11 +400,17 @@ async def test_a_removal_whose_trace_fsck_took_back_is_told_of_again(tmp_path: P
 
 
 def test_who_interrupts_a_look_is_not_told_that_something_is_wrong(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     async def interrupted(*_: object) -> int:
         raise KeyboardInterrupt
 
     monkeypatch.setattr("kuager.fsck._fsck", interrupted)
     config = configure(tmp_path, f"sqlite:///{tmp_path}/k.db", "archives: [archive]\n")
-    assert fsck_command(config, repair=False, deep=True, from_start=False, cameras=[]) == 2
+    for from_start, goes_on in (
+        (False, "looked at: the same command goes on there."),
+        (True, "looked at: without --from-start the same command goes on there."),
+    ):
+        how: dict[str, Any] = {"deep": True, "from_start": from_start, "cameras": []}
+        assert fsck_command(config, repair=False, **how) == 2
+        assert goes_on in " ".join(capfd.readouterr().err.split())

@@ -22,6 +22,7 @@ URL.createObjectURL = () => "blob:x";
 URL.revokeObjectURL = () => {};
 const { Angle, GAP, OFF, WAITS } = await import("../../streaming/static/angle.mjs");
 const { Link } = await import("../../streaming/static/link.mjs");
+const { NativeAngle } = await import("../../streaming/static/native.mjs");
 const { Player } = await import("../../streaming/static/player.mjs");
 
 const UTC0 = Date.parse("2026-11-29T04:00:00Z");
@@ -102,6 +103,20 @@ test("a jump asks for what there is, and keeps what the browser holds", () => {
   assert.equal(video.loads, 0);
   angle.shut();
   assert.equal(angle.state, OFF);
+});
+
+test("a browser that plays HLS by itself counts from nothing that is listed no more", () => {
+  const { angle: { page }, clock, video } = made();
+  const one = new NativeAngle("c", video, "/live/s/c/", page);
+  one.open(UTC0);
+  listed(one, 10);
+  clock.at = UTC0 + 1000;
+  one.follow(clock.at, true, 1);
+  assert.equal(video.src.startsWith("/live/s/c/index.m3u8?from="), true);
+  one.open(null); // as when somebody looks at live again: of the minutes between nothing is listed
+  assert.equal(video.src, "", "else what it holds of minutes ago would be shown as live");
+  assert.equal(one.given, false);
+  one.shut();
 });
 
 test("a gap is a gap, and holds nobody", () => {

@@ -75,6 +75,12 @@ async def test_an_order_of_many_files_holds_up_no_live_video(
         assert (here is threading.current_thread()) is at_once
         answer = await copies_api._told(request, order, "secret")
         assert json.loads(answer.text or "") == {"at once": at_once}
+    # who asks for too much is told the secret of the quote that was made for him all the same
+    app[SCHEDULER].count(request, 100_000)
+    answer = await copies_api._told(request, order, "secret", 201)
+    assert (answer.status, json.loads(answer.text or "")) == (201, {"at once": False})
+    with pytest.raises(web.HTTPTooManyRequests):
+        await copies_api._told(request, order, "secret")
 
 
 async def test_what_takes_too_long_to_look_for_may_be_too_much_or_in_a_slow_archive(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import AsyncIterator, Iterable
 from types import SimpleNamespace
@@ -11,7 +12,7 @@ import m3u8
 import orjson
 import pytest
 from aiohttp import web
-from aiohttp.test_utils import make_mocked_request
+from aiohttp.test_utils import TestClient, TestServer, make_mocked_request
 
 from storage.catalogue.rows import ArchivedRow, TimelineRow
 from storage.records import Gap, GapCause, Header, Index, Segment, Track
@@ -23,6 +24,7 @@ from streaming.http.scheduler import SCHEDULER, Scheduler
 from streaming.media import for_peers, stretch
 from streaming.media.live import Playlists
 from streaming.media.playlist import playlist
+from tests.support.waiting import BOUND_S
 
 COUNT = 200
 T = TypeVar("T")
@@ -69,7 +71,9 @@ async def test_no_step_of_a_timeline_is_of_more_than_one_recording() -> None:
 
 async def test_what_other_machines_ask_for_is_read_in_steps() -> None:
     """A day of a camera is read anew from the disk, as no machine holds all indexes of all of its
-    cameras: a third of a second, in one piece, for whoever looks at a timeline elsewhere."""
+    cameras: a third of a second, in one piece, for whoever looks at a timeline elsewhere. In steps
+    it takes longer, of several cameras than a machine is waited for that sends nothing: what was
+    read is sent meanwhile."""
     header = Header("e", "s", "c", 1, 1, 1, 0, 1, "", 4, (Track(1, "video", "h264", 90_000),))
     indexes = [
         (None, Index(header, [Segment(n, n * 10, 0, 900, 0, 1, "", True, n)])) for n in range(COUNT)
@@ -78,8 +82,17 @@ async def test_what_other_machines_ask_for_is_read_in_steps() -> None:
     reader = SimpleNamespace(recordings=lambda *_: indexes, gaps=lambda *_: gaps)
     entry: Any = SimpleNamespace(name="b")
 
+    begun = asyncio.Event()
+
+    class Waiting(Counting):
+        async def in_steps(self, request: web.Request, steps: Iterable[T]) -> AsyncIterator[T]:
+            async for one in super().in_steps(request, steps):
+                if Counting.steps == COUNT // 2:
+                    await begun.wait()
+                yield one
+
     async def json(*_: object) -> Any:
-        return orjson.loads(said.body)
+        return said
 
     context: Any = SimpleNamespace(
         camera=lambda _: (("e", "s", "c"), reader),
@@ -87,11 +100,17 @@ async def test_what_other_machines_ask_for_is_read_in_steps() -> None:
         peers=SimpleNamespace(json=json),
     )
     app = web.Application()
-    app[CONTEXT], app[SCHEDULER] = context, Counting()
-    request = make_mocked_request("GET", "/?from=0&to=1000000", app=app)
+    app[CONTEXT], app[SCHEDULER] = context, Waiting()
+    app.router.add_get("/", for_peers.stretch)
+    request = make_mocked_request("GET", "/", app=app)
     Counting.steps = 0
-    said: Any = await for_peers.stretch(request)
+    async with asyncio.timeout(BOUND_S), TestClient(TestServer(app)) as client:
+        answer = await client.get("/?from=0&to=1000000")
+        begin = await answer.content.readany()
+        begun.set()
+        said = orjson.loads(begin + await answer.content.read())
     assert Counting.steps == COUNT
+    assert [one["record_seq"] for one in said["recordings"]] == [1] * COUNT
     known: Known = ({}, {})
     camera: Any = SimpleNamespace(id="c")
     station: Any = SimpleNamespace(id="s", cameras=[camera])
