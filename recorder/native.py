@@ -150,7 +150,7 @@ class NativeSource:
         def take_picture(frame: Frame) -> None:
             self._has_picture = True
             if tracks.takes_picture(description.video, frame.key, frame.data):
-                sink.on_frame(frame._replace(report_ms=self._receivers[0].report_ms))
+                sink.on_frame(frame._replace(report_ms=self._receivers[0].clock.report_ms))
 
         def take_sound(frame: Frame) -> None:
             if tracks.takes_sound():
@@ -197,7 +197,7 @@ class NativeSource:
         await session.set_up_udp(track, receiver)
 
     def _camera_ms(self, track: int, pts: int) -> float | None:
-        return self._receivers[track].camera_ms(pts)
+        return self._receivers[track].clock.camera_ms(pts)
 
     def _aligned_ms(self, pts: int) -> float | None:
         return self._receivers[1].aligned_ms(pts)

@@ -3,7 +3,8 @@
 `messages`      answers, read leniently
 `stream`        the bytes of a connection to answers and interleaved packets, bounded
 `packets`       packets of RTP and RTCP as they are on the wire
-`rtp`           the packets of a track in order, what is missing, the camera's clock
+`rtp`           the packets of a track in order, what is missing
+`sender_clock`  the camera's clock, by its sender reports
 `auth`          challenges and their answers: Digest, Basic
 `address`       addresses: logins, redirects, what tracks are relative to
 `connection`    one connection: requests, answers, the login where it is asked for

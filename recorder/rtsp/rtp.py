@@ -1,4 +1,4 @@
-"""RTP and RTCP of one track (RFC 3550): payloads in order, what is missing, the camera's clock.
+"""RTP and RTCP of one track (RFC 3550): payloads in order, and what is missing.
 
 Pure. Packets are views that are valid for the call only; what has to wait is copied.
 """
@@ -11,6 +11,7 @@ from typing import Protocol
 
 from recorder.rtsp import packets
 from recorder.rtsp.packets import HEADER, HEADER_BYTES, PLAIN, RTCP_KINDS, VERSION, signed
+from recorder.rtsp.sender_clock import SenderClock
 from recorder.source import PacketCounts
 
 MAX_LOST = 3_000  # packets in a row; a longer jump is another count (RFC 3550, A.1)
@@ -24,11 +25,6 @@ OTHERS = 20  # packets in a row of another payload type: the description named a
 SILENT_MS = 3_000.0  # without a packet of ours: what comes beside it may be what goes on
 REMEMBERED = 512  # numbers that were given up, to tell a late packet from a doubled one
 WINDOW, WAIT_MS = 64, 100.0  # over UDP a packet is waited for so many others, and so long
-REPORT_NEAR_S = 60  # by which a report's timestamp may be away from the newest packet's
-YEAR_S = 366 * 86_400
-# Fractions of a second (2**-32) below which all of a camera's are that counts whole seconds, or
-# writes microseconds there: its reports differ by up to a second.
-COARSE = 1_000_000
 
 
 class Payloads(Protocol):
@@ -92,15 +88,11 @@ class RtpReceiver:
         self._foreign: int | None = None  # SSRC of a stream that comes beside ours
         self.foreigners = 0  # its packets, which are strays
         self._common = 0  # holes in a row up to where the other track is
-        self.tells_seconds = True  # no report has come that says more
-        self.report_ms: float | None = None  # arrival of the newest sender report less its own time
-        self._reference: tuple[int, float] | None = None  # timestamp, the camera's clock (UTC ms)
-        self._reported_ssrc: int | None = None  # of that sender report
+        self.clock = SenderClock(clock_rate)
         self._begun = (0, 0, 0)  # this stream's first number; packets received and lost before it
         self._begun_ms = 0.0  # when it came
         self._reported = (0, 0)  # packets of it received and lost by the last report
         self._jitter = self._stamp_arrival_ms = 0.0  # in ticks; of the newest timestamp
-        self._sender_report: tuple[int, float] | None = None  # middle of its NTP time, arrival
 
     # -- RTP -----------------------------------------------------------------------------
 
@@ -247,12 +239,9 @@ class RtpReceiver:
         self._left = None
         self._begun_ms = arrival_ms
         self._begun = number, self.counts.received, self.counts.lost
-        self._reported, self._sender_report = (0, 0), None
+        self._reported = (0, 0)
         self._jitter, self._stamp_arrival_ms = 0.0, arrival_ms
-        if self._reported_ssrc != ssrc:
-            self._reference = self.report_ms = None
-        if self._reference is not None:  # it came before the first packet
-            self._refer(*self._reference)
+        self.clock.begin(ssrc, stamp, self._pts)
 
     def _count_again(self, number: int) -> None:
         if number in self._given_up:
@@ -329,7 +318,8 @@ class RtpReceiver:
             self._give_up_to(number)
         else:
             self.counts.restarts += 1
-            self._reference, self._lost = None, 0
+            self._lost = 0
+            self.clock.restart()
             self._given_up.clear()
             self._note_foreign(ssrc, number)
             self._begin(ssrc, number, stamp, before.arrival_ms)
@@ -397,36 +387,12 @@ class RtpReceiver:
                 self.counts.malformed += 1
                 return
             if kind == packets.SENDER_REPORT and stop - at >= 28:
-                self._take_report(packet, at + 4, arrival_ms)
+                self.clock.take(packet, at + 4, arrival_ms, self._ssrc, self._stamp, self._pts)
             elif kind == packets.BYE and self._ssrc is not None:
                 sources = struct.unpack_from(f">{min(head & 31, words)}I", packet, at + 4)
                 if self._ssrc in sources:
                     self._on_bye()
             at = stop
-
-    def _take_report(self, packet: memoryview, at: int, arrival_ms: float) -> None:
-        """RFC 3550, 6.4.1. A camera that knows no time of day sends 0 or how long it runs."""
-        ssrc, seconds, fraction, stamp = packets.REPORT(packet, at)
-        if ssrc == self._ssrc:
-            self._sender_report = (seconds & 0xFFFF) << 16 | fraction >> 16, arrival_ms
-        if not seconds or self._ssrc not in (None, ssrc):
-            return
-        utc_ms = packets.utc_ms_of(seconds, fraction)
-        self.tells_seconds = self.tells_seconds and fraction < COARSE
-        self.report_ms = None if self.tells_seconds else arrival_ms - utc_ms
-        self._reported_ssrc = ssrc
-        if seconds < YEAR_S and abs(utc_ms - arrival_ms) > YEAR_S * 1000:
-            return
-        if self._ssrc is None:
-            self._reference = stamp, utc_ms
-        else:
-            self._refer(stamp, utc_ms)
-
-    def _refer(self, stamp: int, utc_ms: float) -> None:
-        """Take the camera's clock at a timestamp; one that is far from now says nothing."""
-        ahead = signed(stamp - self._stamp, 32)
-        is_near = abs(ahead) <= REPORT_NEAR_S * self._clock_rate
-        self._reference = (self._pts + ahead, utc_ms) if is_near else None
 
     def receiver_report(self, own_ssrc: int, name: bytes, now_ms: float) -> bytes:
         """Return a compound packet: what came of this track, and who we are.
@@ -446,24 +412,14 @@ class RtpReceiver:
         self._reported = received, lost
         share = min(255, newly_lost * 256 // max(1, newly + newly_lost))
         lost = share << 24 | min(packets.MOST_LOST, lost)
-        report = ago = 0
-        if self._sender_report is not None:
-            report, ago_ms = self._sender_report[0], now_ms - self._sender_report[1]
-            ago = min(0xFFFFFFFF, max(0, int(ago_ms * 65.536)))
         jitter = min(0xFFFFFFFF, int(self._jitter))
-        return packets.REPORT_BLOCK(ssrc, lost, highest & 0xFFFFFFFF, jitter, report, ago)
-
-    def camera_ms(self, pts: int) -> float | None:
-        """Return the camera's clock (UTC ms) at a timestamp; None where it did not report it."""
-        if self._reference is None:
-            return None
-        reported, utc_ms = self._reference
-        return utc_ms + (pts - reported) * 1000 / self._clock_rate
+        newest = self.clock.newest(now_ms)
+        return packets.REPORT_BLOCK(ssrc, lost, highest & 0xFFFFFFFF, jitter, *newest)
 
     def aligned_ms(self, pts: int) -> float | None:
         """Return that by which the two tracks may be aligned.
 
         None too where reports of either tell whole seconds: their clocks would differ by as much.
         """
-        beside = self.beside or self
-        return None if self.tells_seconds or beside.tells_seconds else self.camera_ms(pts)
+        coarse = self.clock.tells_seconds or (self.beside or self).clock.tells_seconds
+        return None if coarse else self.clock.camera_ms(pts)
