@@ -37,6 +37,14 @@ from tests.support.waiting import until
 pytest_plugins = ["tests.support.postgres"]
 
 
+async def paid(service: OrderService, count: int) -> None:
+    """Place so many orders, and enter that each was paid by bank."""
+    for _ in range(count):
+        order = await placed(service)
+        payment = Payment("invoice", f"r{order.number}", 58_000, "KZT", now_ms())
+        await service.enter_payment(order.order_pk, payment, "operator")
+
+
 async def test_an_order_that_cannot_end_holds_up_no_other(tmp_path: Path) -> None:
     config, clock = configured(tmp_path, None), SetClock()
     async with opened(config) as service:
@@ -132,21 +140,15 @@ async def test_no_order_ends_on_the_word_of_a_clock_that_leapt(tmp_path: Path, w
 async def test_a_file_that_cannot_be_hashed_holds_up_no_other(tmp_path: Path, plan: Any) -> None:
     config = configured(tmp_path, None)
     async with opened(config) as service:
-        for _ in range(2):
-            order = await placed(service)
-            payment = Payment("invoice", f"r{order.number}", 58_000, "KZT", now_ms())
-            await service.enter_payment(order.order_pk, payment, "operator")
+        await paid(service, 2)
         await change(service, sa.update(order_files).values(plan=plan))
-        third = await placed(service)
-        await service.enter_payment(
-            third.order_pk, Payment("invoice", "r3", 58_000, "KZT", now_ms()), "operator"
-        )
-        await service.catalogue.order_files.hashed(third.order_pk, 1, "0" * 64, 1, b"", 100)
+        await paid(service, 1)
+        await service.catalogue.order_files.hashed(3, 1, "0" * 64, 1, b"", 100)
         async with working(config, service) as desk:
 
             async def others_went_on() -> bool:
                 files = [await service.catalogue.order_files.of(pk) for pk in (1, 2)]
-                ready = (await service.orders.get(third.order_pk)).state == State.READY
+                ready = (await service.orders.get(3)).state == State.READY
                 return ready and all(file.failed for (file,) in files)
 
             await until(others_went_on)
@@ -165,10 +167,7 @@ async def test_the_next_file_is_read_without_a_pause(
 
     monkeypatch.setattr(OrderWorker, "_pass_over", read)
     async with opened(config) as service:
-        for n in range(3):
-            order = await placed(service)
-            payment = Payment("invoice", f"r{n}", 58_000, "KZT", now_ms())
-            await service.enter_payment(order.order_pk, payment, "operator")
+        await paid(service, 3)
         async with working(config, service, pauses=replace(BRISK, look_s=86_400)):
 
             async def ready() -> bool:
@@ -190,10 +189,7 @@ async def test_files_are_listed_once_for_many_of_them(
 
     monkeypatch.setattr(OrderWorker, "_pass_over", read)
     async with opened(config) as service:
-        for n in range(5):
-            order = await placed(service)
-            payment = Payment("invoice", f"r{n}", 58_000, "KZT", now_ms())
-            await service.enter_payment(order.order_pk, payment, "operator")
+        await paid(service, 5)
         files = service.catalogue.order_files
         pauses = replace(BRISK, hash_s=86_400.0, again_s=(86_400.0,))
         desk = OrderWorker(config, service.catalogue, [], pauses=pauses)

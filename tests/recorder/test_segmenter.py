@@ -42,6 +42,17 @@ def cut_all(segmenter: Segmenter, frames: list[Frame]) -> list[SegmentDraft]:
     return drafts + segmenter.finish()
 
 
+def shown(drafts: list[SegmentDraft]) -> list[int]:
+    """Return when each picture is shown (1/90000 s), in the order in which they are stored."""
+    times = list[int]()
+    for draft in drafts:
+        at = draft.tfdt_90k
+        for sample in draft.runs[0].samples:
+            times.append(at + sample.cts)
+            at += sample.duration
+    return times
+
+
 def test_segments_are_keyframe_intervals() -> None:
     segmenter = Segmenter([VIDEO])
     drafts = cut_all(segmenter, camera(21))
@@ -129,13 +140,7 @@ def test_b_frames_start_where_they_show_and_keep_their_times(order: list[int], e
     segmenter = Segmenter([VIDEO])
     drafts = cut_all(segmenter, frames)
     check(segmenter, drafts)
-    shown = []
-    for draft in drafts:
-        at = draft.tfdt_90k
-        for sample in draft.runs[0].samples:
-            shown.append(at + sample.cts)
-            at += sample.duration
-    assert [round(s / each) for s in shown] == [f.pts // each for f in frames]
+    assert [round(s / each) for s in shown(drafts)] == [f.pts // each for f in frames]
     assert all(c.runs[0].samples[0].cts == 0 for c in drafts)
 
 
@@ -161,13 +166,7 @@ def test_pictures_that_come_as_two_fields_keep_their_times(order: list[int], apa
     segmenter = Segmenter([VIDEO])
     drafts = cut_all(segmenter, frames)
     check(segmenter, drafts)
-    shown = []
-    for draft in drafts:
-        at = draft.tfdt_90k
-        for sample in draft.runs[0].samples:
-            shown.append(at + sample.cts)
-            at += sample.duration
-    late = [s - f.pts for s, f in zip(shown, frames, strict=True)]
+    late = [s - f.pts for s, f in zip(shown(drafts), frames, strict=True)]
     assert max(late) - min(late) < 180, "2 ms: of two with one time the first shows for an instant"
     assert not any(draft.moved_ms or draft.by_arrival for draft in drafts)
 
