@@ -287,3 +287,14 @@ def test_no_test_is_imported(name: str) -> None:
                 path = dotted.split(".")
                 if path[0] == "tests":
                     assert not any(p.startswith("test_") or p == "conftest" for p in path), dotted
+
+
+@pytest.mark.parametrize("name", modules("tests", "benchmarks"))
+def test_what_is_replaced_for_a_test_is_named_by_the_code(name: str) -> None:
+    """A string of dots is found by no type checker, and by nobody who renames what it names."""
+    for node in ast.walk(tree(name)):
+        match node:
+            case ast.Call(
+                func=ast.Attribute(attr="setattr" | "delattr" | "patch"), args=[what, *_]
+            ):
+                assert not isinstance(what, ast.Constant), ast.unparse(node)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from base import lock as lock_module
 from base.lock import is_locked, try_lock, wait_for_lock
 
 
@@ -25,6 +26,6 @@ async def test_a_lock_that_is_another_users_is_not_waited_for(
     def refused(path: Path) -> None:
         raise PermissionError(13, "Permission denied", str(path))
 
-    monkeypatch.setattr("base.lock.try_lock", refused)
+    monkeypatch.setattr(lock_module, "try_lock", refused)
     with pytest.raises(PermissionError):
         await wait_for_lock(tmp_path / "lock", 0.01)

@@ -14,6 +14,7 @@ from zoneinfo import ZoneInfo
 import pytest
 from pydantic import ValidationError
 
+from config import load as load_module
 from config.load import load
 from config.problems import ConfigError
 from config.yamlfile import YamlDocument, read_yaml
@@ -329,7 +330,7 @@ def test_credentials_that_are_replaced_while_they_are_read_count(
             path.unlink()
         return document
 
-    monkeypatch.setattr("config.load.read_yaml", reading)
+    monkeypatch.setattr(load_module, "read_yaml", reading)
     text = KUAGER + "credentials: credentials.yaml\n"
     config = read(tmp_path, kuager_yaml=text, credentials_yaml='"*": {user: a, password: b}\n')
     assert config.stations[0].cameras[0].url.reveal() == "rtsp://a:b@10.0.0.1/a"

@@ -478,7 +478,7 @@ def test_a_disk_or_a_limit_that_is_too_small(
     found = {f.name: f for f in asyncio.run(look(config))}
     assert "nothing would be recorded" in (found["spool"].wrong or "")
     with monkeypatch.context() as exfat:
-        exfat.setattr("os.link", lambda *_: Path("/no/such").stat())
+        exfat.setattr(os, "link", lambda *_: Path("/no/such").stat())
         found = {f.name: f for f in asyncio.run(look(load(write(tmp_path), {})))}
     assert "no second name of a file" in (found["spool"].wrong or "")
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)

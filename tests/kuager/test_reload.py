@@ -24,6 +24,9 @@ from hypothesis import strategies as st
 from config.load import load
 from config.model import Config
 from config.schedule import Window
+from kuager import reload as reload_module
+from kuager import run as run_module
+from kuager import supervisor as supervisor_module
 from kuager.reload import (
     Configs,
     Difference,
@@ -206,15 +209,15 @@ async def test_a_spool_that_is_not_mounted_yet_is_waited_for(
     spool = f"spool: disk/kuager\nspool_mount: disk\nweb: {{listen: '127.0.0.1:{free_port()}'}}"
     config = load(write(tmp_path, kuager_yaml=KUAGER.replace("spool: spool", spool)), {})
     asked = list[Path]()
-    monkeypatch.setattr("os.path.ismount", lambda path: asked.append(path))
-    monkeypatch.setattr("kuager.run._run_until_signal", lambda *_, **__: 0)
+    monkeypatch.setattr(os.path, "ismount", lambda path: asked.append(path))
+    monkeypatch.setattr(run_module, "_run_until_signal", lambda *_, **__: 0)
     assert run_all(config, False) == 0
     stays = [sys.executable, "-c", "import sys; sys.stdin.buffer.read()"]
     running = asyncio.create_task(Supervisor(config, stays).run())
     begun = len(asked)
     await until(lambda: len(asked) > begun + 1)
     assert set(asked) == {mount} and not list(mount.iterdir())
-    monkeypatch.setattr("os.path.ismount", lambda path: path == mount)
+    monkeypatch.setattr(os.path, "ismount", lambda path: path == mount)
     await until(lambda: is_at_work(config.spool) and read_outcome(config.spool))
     await until((config.spool / "_status" / SUPERVISOR).exists)
     running.cancel()
@@ -232,8 +235,8 @@ async def test_of_two_with_one_spool_the_first_is_reloaded(
         looks.append(spool)
         return lock_spool(spool)
 
-    monkeypatch.setattr("kuager.supervisor.STATUS_S", 0.01)
-    monkeypatch.setattr("kuager.supervisor.lock_spool", looked)
+    monkeypatch.setattr(supervisor_module, "STATUS_S", 0.01)
+    monkeypatch.setattr(supervisor_module, "lock_spool", looked)
     first = lock_spool(config.spool)
     assert first is not None
     write_outcome(config.spool, told := ReloadStatus(pid=7, written_ms=1))
@@ -259,8 +262,8 @@ def test_a_file_that_nobody_runs_by_is_not_called_taken_over(
     (link := tmp_path / "link.yaml").symlink_to(path)
     spool = load(path, {}).spool
     told = ReloadStatus(pid=7, written_ms=1, path=str(path))
-    monkeypatch.setattr("kuager.reload.LOOK_S", 0.001)
-    monkeypatch.setattr("os.kill", lambda *_: write_outcome(spool, replace(told, number=1)))
+    monkeypatch.setattr(reload_module, "LOOK_S", 0.001)
+    monkeypatch.setattr(os, "kill", lambda *_: write_outcome(spool, replace(told, number=1)))
     lock = lock_spool(spool)
     assert lock is not None
     with lock:

@@ -12,6 +12,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from config.schedule import Window
+from recorder import camera as camera_module
 from recorder.camera_spec import CameraSpec
 from recorder.clock import Clock
 from recorder.worker import Worker
@@ -146,7 +147,7 @@ async def test_a_camera_that_is_left_while_its_spool_is_opened_can_be_taken_agai
         may_open.wait()
         return CameraSpool(*args)
 
-    monkeypatch.setattr("recorder.camera.CameraSpool", open_slowly)
+    monkeypatch.setattr(camera_module, "CameraSpool", open_slowly)
     worker = Worker([CameraSpec("e", "s", "a", "rtsp://127.0.0.1/c")], tmp_path, "ffmpeg")
     worker._begin()
     await until(begun.is_set, every=0.005)

@@ -19,6 +19,7 @@ import sqlalchemy as sa
 
 from base.clock import now_ms
 from config.model import Config
+from kuager import fsck as fsck_module
 from kuager.fsck import _look, _read_state
 from kuager.fsck import fsck as fsck_command
 from storage.archival.pending import read_sealed
@@ -34,6 +35,7 @@ from storage.catalogue.schema import archived
 from storage.fsck.camera import Finding
 from storage.fsck.check import Fsck
 from storage.records import REMOVED_FORMAT, Trace, recording_name
+from storage.spool import reader as reader_module
 from storage.spool.disk import spool_id
 from storage.spool.reader import SpoolReader
 from tests.support.archiving import C, configure, forget_the_spool, later_ms, opened
@@ -247,7 +249,7 @@ async def test_a_copy_of_the_database_learns_what_was_removed_since(
 async def test_a_deep_look_that_is_interrupted_forgets_nothing_that_it_found(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("kuager.fsck.SAVE_S", 0.0)
+    monkeypatch.setattr(fsck_module, "SAVE_S", 0.0)
     state = tmp_path / "fsck.json"
     async with filled(tmp_path, 3) as (config, catalogue, _, _):
         first, _, last = sorted((tmp_path / "archive").glob("e/s/c/*/*.mp4"))
@@ -309,7 +311,7 @@ async def test_words_that_were_altered_beside_whole_bytes_are_found(
 async def test_what_is_in_a_folder_that_cannot_be_read_is_not_called_gone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("storage.spool.reader.SCAN_S", -1.0)
+    monkeypatch.setattr(reader_module, "SCAN_S", -1.0)
     listdir = os.listdir
 
     def listed(path: Path) -> list[str]:
@@ -405,7 +407,7 @@ def test_who_interrupts_a_look_is_not_told_that_something_is_wrong(
     async def interrupted(*_: object) -> int:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("kuager.fsck._fsck", interrupted)
+    monkeypatch.setattr(fsck_module, "_fsck", interrupted)
     config = configure(tmp_path, f"sqlite:///{tmp_path}/k.db", "archives: [archive]\n")
     for from_start, goes_on in (
         (False, "looked at: the same command goes on there."),

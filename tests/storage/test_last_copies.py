@@ -14,6 +14,7 @@ from config.load import load
 from config.model import Config
 from kuager.fsck import fsck
 from kuager.upload import upload
+from storage.archival import discovery as discovery_module
 from storage.archival.backlog import Blocked
 from storage.archival.pending import PermanentUploadError
 from storage.archival.replicator import Replicator
@@ -164,7 +165,7 @@ async def test_what_nobody_has_any_more_keeps_no_other_from_an_archive(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """More are missed than are asked for at a time, and the oldest of them is lost."""
-    monkeypatch.setattr("storage.archival.discovery.MISSING", 2)
+    monkeypatch.setattr(discovery_module, "MISSING", 2)
     config = configure(tmp_path, f"sqlite:///{tmp_path}/k.db", TWO.replace(", keep: 1d", ""))
     fill(config.spool, start_ms=NOW - DAY, segments=120).close()
     async with an_uploader(config) as (uploader, catalogue, _):

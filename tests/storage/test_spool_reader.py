@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from storage.records import GapCause, Header, Segment
+from storage.spool import reader as reader_module
 from storage.spool.gaps import GapReader
 from storage.spool.numbers import Numbers
 from storage.spool.reader import SpoolReader
@@ -56,7 +57,7 @@ def test_what_is_in_a_folder_that_cannot_be_listed_is_not_gone(
         view._scan()
         assert view.unlisted == {folder} and numbers(view) == before
         refused.clear()
-        monkeypatch.setattr("storage.spool.reader.SCAN_S", -1.0)
+        monkeypatch.setattr(reader_module, "SCAN_S", -1.0)
         assert numbers(view) == before and not view.unlisted
         monkeypatch.undo()
         monkeypatch.setattr(os, "listdir", listed)

@@ -19,6 +19,8 @@ from structlog.testing import capture_logs
 from base.durable import write_all
 from storage.media.fmp4 import Sample, TrackRun, write_segment
 from storage.records import GapCause, Index, parse_index
+from storage.spool import past as past_module
+from storage.spool import recording as recording_module
 from storage.spool.gaps import read_gaps
 from storage.spool.numbers import Numbers
 from storage.spool.repair import finish
@@ -200,13 +202,13 @@ def test_a_segment_whose_line_was_refused_gives_its_number_to_the_next(
         write_all(fd, data)
 
     with monkeypatch.context() as patch:
-        patch.setattr("storage.spool.recording.write_all", refuse)
+        patch.setattr(recording_module, "write_all", refuse)
         with pytest.raises(OSError, match="No space"):
             append(spool, run, 2)
     spool.abandon(GapCause.DISK_FULL)
     (first,) = tmp_path.glob("s/c/*/*-1.mp4")
     if how != "here":  # it is not finished before the next one begins
-        monkeypatch.setattr("storage.spool.past.finish", refuse_to_finish)
+        monkeypatch.setattr(past_module, "finish", refuse_to_finish)
     run = run_at(UTC0 + 60_000)
     append(spool, run, 0)
     spool.seal(GapCause.NO_DATA)

@@ -9,6 +9,7 @@ import pytest
 from kuager.simulator.camera import SimCamera
 from kuager.simulator.server import Simulator
 from recorder.ffmpeg import find_ffmpeg
+from storage.spool import recording as recording_module
 from tests.support.stack import SMALL, recording, recordings
 from tests.support.waiting import until
 
@@ -29,7 +30,7 @@ async def record_cameras(root: Path, seconds: float) -> None:
 
     ffmpeg = find_ffmpeg(None)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("storage.spool.recording.ROTATE_MS", 5_000)
+        patch.setattr(recording_module, "ROTATE_MS", 5_000)
         async with (
             Simulator(CAMERAS, ffmpeg=ffmpeg) as simulator,
             recording(root, simulator, ffmpeg),
