@@ -504,6 +504,7 @@ def test_a_receipt_lists_what_came_and_what_went_back(language: str) -> None:
         assert text.count("Still to be given back") == 2
 
 
+@pytest.mark.slow
 def test_a_row_of_an_invoice_stays_on_one_page() -> None:
     title = {"en": "Ballot box at the entrance of the hall on the second floor near the window"}
     for cameras in range(20, 24):

@@ -164,6 +164,7 @@ def test_systemd_is_told(tmp_path: Path, kind: str) -> None:
     notify("READY=1", {})
 
 
+@pytest.mark.slow
 async def test_a_supervisor_is_ready_once_all_its_processes_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -305,6 +305,7 @@ def test_the_log_says_how_many_cameras_fit() -> None:
     assert (said[0]["files"], said[0]["cameras_that_fit"]) == (files, 3)
 
 
+@pytest.mark.slow
 def test_a_role_may_open_as_many_files_as_it_may_ask_for() -> None:
     done = subprocess.run(
         [

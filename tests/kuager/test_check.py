@@ -81,6 +81,7 @@ def living(path: Path, said: dict[str, Any]) -> Iterator[None]:
         saying.join()
 
 
+@pytest.mark.slow
 def test_the_example_is_well(tmp_path: Path) -> None:
     for name in ("kuager", "stations"):  # a copy, because the spool is made beside it
         shutil.copy(ROOT / f"deploy/{name}.example.yaml", tmp_path)
@@ -170,6 +171,7 @@ def test_dates_that_were_mistyped_are_told(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.slow
 def test_a_clock_that_recorders_do_not_believe_is_told(tmp_path: Path) -> None:
     path = write(tmp_path, kuager_yaml=FREE_PORT)
     spool = load(path, {}).spool

@@ -29,6 +29,7 @@ def test_a_share_that_cannot_be(words: str, said: str) -> None:
     assert done.exit_code == 2 and said in " ".join(done.output.split()), done.output
 
 
+@pytest.mark.slow
 def test_what_is_in_the_folder_where_kuager_is_started_is_not_its_code(tmp_path: Path) -> None:
     """Each process of a supervisor that was started beside somebody's config.py was that."""
     (tmp_path / "config.py").write_text("raise SystemExit(3)")

@@ -73,6 +73,7 @@ def test_what_was_left_out_is_counted() -> None:
     assert seldom.due("a") == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("where", ["a full disk", "a reader that has gone", "one that sleeps"])
 def test_a_line_that_cannot_be_written_holds_up_nothing(where: str) -> None:
     """A supervisor has a line to say of each process that ends, and a recorder of each camera: they
@@ -147,6 +148,7 @@ print("goes on")
 """
 
 
+@pytest.mark.slow
 def test_warnings_that_cannot_be_written_keep_nothing_from_running(tmp_path: Path) -> None:
     path = write(tmp_path, stations_yaml=STATIONS.replace("10.0.0.2", "10.0.0.1"))
     with Path("/dev/full").open("wb") as errors:

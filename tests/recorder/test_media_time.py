@@ -167,6 +167,7 @@ def test_a_delay_that_was_believed_and_goes_away() -> None:
     assert result.worst(after=33_000) <= 30
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("grown", [150, 200, 250, 400, 2_000])
 @pytest.mark.parametrize("at", [5_000, 15_000])
 @pytest.mark.parametrize("every", [1_000, 2_000, 5_000])

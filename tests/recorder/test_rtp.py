@@ -256,6 +256,7 @@ def test_packets_that_overtake_each_other_are_put_in_order(order: list[int], beg
     assert counts == PacketCounts(received=13)
 
 
+@pytest.mark.slow
 @given(
     lost=st.sets(st.integers(1, 298), max_size=40),
     doubled=st.sets(st.integers(0, 299), max_size=20),

@@ -301,6 +301,7 @@ async def test_no_answer_at_all_is_not_called_unreachable() -> None:
     assert failed.cause is GapCause.NO_DATA and "did not answer in 0.1 s" in failed.detail
 
 
+@pytest.mark.slow
 async def test_what_is_said_where_there_is_no_connection() -> None:
     with socket.socket() as bound:  # and does not listen
         bound.bind(("127.0.0.1", 0))

@@ -316,6 +316,7 @@ async def test_a_directory_that_cannot_be_written(tmp_path: Path) -> None:
     await archive.close()
 
 
+@pytest.mark.slow
 async def test_what_is_replaced_in_a_directory_is_there_at_every_moment(tmp_path: Path) -> None:
     done = asyncio.Event()
 

@@ -279,6 +279,7 @@ def test_an_outage_of_the_database_moves_no_camera(
     assert [(row.holder, row.epoch) for row in rows.shards] == before
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=50)
 @given(
     order=st.permutations([0, 1, 2]),

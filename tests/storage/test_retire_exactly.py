@@ -292,6 +292,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         yield found
 
 
+@pytest.mark.slow
 async def test_a_bucket_with_versions_keeps_none_of_what_was_removed(
     tmp_path: Path, server: Server
 ) -> None:

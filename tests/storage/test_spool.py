@@ -122,6 +122,7 @@ def test_a_clock_set_back_overlaps_and_drops_nothing(tmp_path: Path) -> None:
     assert [i.header.overlaps for i in found] == [False, True]
 
 
+@pytest.mark.slow
 def test_who_was_away_goes_on_above_who_recorded_meanwhile(tmp_path: Path) -> None:
     """A an hour, B an hour with a spool of its own, then A again: numbers say the order."""
     hour = 3_600_000

@@ -73,6 +73,7 @@ def country(folder: Path, count: int = 60, **more: Any) -> Config:
     return load(folder / "kuager.yaml", {})
 
 
+@pytest.mark.slow
 async def test_what_is_live_is_counted_by_region_and_district(tmp_path: Path) -> None:
     config = country(tmp_path)
     say(config, "s1/ballot-box", "s1/counting-table", "s2/entrance", "s60/ballot-box")
@@ -382,6 +383,7 @@ def described(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
 BOUNDED = settings(derandomize=True, max_examples=25, database=None)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", list(schemathesis.GenerationMode), ids=lambda m: m.value)
 @pytest.mark.parametrize("path", PATHS)
 def test_the_description_is_true(described: Any, path: str, mode: Any) -> None:

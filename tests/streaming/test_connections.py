@@ -228,6 +228,7 @@ async def test_a_head_has_a_deadline(held: list[socket.socket]) -> None:
         await until(lambda: not served.server.open)
 
 
+@pytest.mark.slow
 async def test_a_body_has_a_deadline() -> None:
     async with serving(Caps(8, 8), body_s=0.2) as served:
         reader, writer = await asyncio.open_connection("127.0.0.1", served.port)

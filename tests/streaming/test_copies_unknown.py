@@ -55,6 +55,7 @@ NONE_OR = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("state", State)
 async def test_whatever_is_not_known_of_an_order_its_pages_are_shown(
     config: Config, state: State
