@@ -206,7 +206,7 @@ async def test_probe_says_what_each_camera_sends_and_what_to_do(
         SimCamera("well", audio="aac", user="u", password="s3cret-word", gop_s=1, **small),  # type: ignore[arg-type]
         SimCamera("hour", shared="well"),
         SimCamera("h265", codec="h265", fps=10, gop_s=1, **small),  # type: ignore[arg-type]
-        SimCamera("long", gop_s=40, **small),  # type: ignore[arg-type]
+        SimCamera("long", gop_s=3600, **small),  # type: ignore[arg-type]
     ]
     async with Simulator(cameras, ffmpeg=ffmpeg) as simulator:
         simulator.fault("hour", "step-clock", 3600)

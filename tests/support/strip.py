@@ -113,8 +113,8 @@ def beeps(path: Path, ffmpeg: str) -> list[float]:
     return [first_s + b * window / rate for b in begins]
 
 
-def av_offsets(path: Path, ffmpeg: str) -> list[float]:
-    """Return for each beep how many seconds it comes after the pictures of its moment.
+def av_offsets(path: Path, ffmpeg: str) -> dict[float, float]:
+    """Return for each beep, by its second, how many seconds it comes after its moment's pictures.
 
     A beep begins at a full UTC second; the pictures around it say when that is. A beep at the
     very beginning or end, which may have been cut, does not count, and the time of the first
@@ -122,9 +122,9 @@ def av_offsets(path: Path, ffmpeg: str) -> list[float]:
     """
     shown = [(p.media_s, p.burned_ms) for p in pictures(path, ffmpeg) if p.burned_ms is not None]
     media_s, burned_ms = np.array(shown, np.float64).T
-    offsets = []
+    offsets = {}
     for at in beeps(path, ffmpeg):
         if media_s[1] + 0.2 < at < media_s[-1] - 0.2:
             utc_ms = float(np.interp(at, media_s, burned_ms))
-            offsets.append(((utc_ms + 500) % 1000 - 500) / 1000)
+            offsets[at] = ((utc_ms + 500) % 1000 - 500) / 1000
     return offsets
