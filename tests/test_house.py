@@ -42,13 +42,15 @@ def nodes(*packages: str) -> Iterator[tuple[str, ast.AST]]:
             yield name, node
 
 
-def documented(name: str) -> Iterator[tuple[ast.AST, str]]:
-    """Yield what has a docstring in a module, with its docstring."""
-    for node in ast.walk(tree(name)):
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-            text = ast.get_docstring(node)
-            if text:
-                yield node, text
+@cache
+def documented(name: str) -> list[tuple[ast.AST, str]]:
+    """Return what has a docstring in a module, with its docstring."""
+    kinds = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
+    return [
+        (node, text)
+        for node in ast.walk(tree(name))
+        if isinstance(node, kinds) and (text := ast.get_docstring(node))
+    ]
 
 
 @cache

@@ -92,6 +92,7 @@ async def place(
     return await catalogue.orders.change(pk, decide)
 
 
+@pytest.mark.slow
 @settings(
     deadline=None, max_examples=10, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )

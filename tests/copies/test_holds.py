@@ -118,6 +118,7 @@ async def test_an_order_after_the_list_of_what_is_to_go_was_made(
     assert [h.order_pk for h in await catalogue.holds.of("e")] == [eighth]
 
 
+@pytest.mark.slow
 async def test_a_removal_waits_for_an_order_that_is_being_written(
     config: Config, catalogue: Catalogue
 ) -> None:
@@ -136,6 +137,7 @@ async def test_a_removal_waits_for_an_order_that_is_being_written(
     assert found.archives[0].removed_ms is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(2))
 async def test_orders_and_removals_at_once(
     config: Config, catalogue: Catalogue, archive: Slow, seed: int

@@ -126,6 +126,7 @@ async def test_a_letter_that_cannot_be_written_holds_up_no_other(
         assert all(row["next_ms"] > now_ms() and row["error"] for row in waiting)
 
 
+@pytest.mark.slow
 async def test_a_recipient_that_the_relay_defers_holds_up_no_other(
     tmp_path: Path, box: Mailbox
 ) -> None:
@@ -173,6 +174,7 @@ async def test_what_waits_too_long_is_given_up_and_forgotten(
             await until(forgotten)
 
 
+@pytest.mark.slow
 async def test_nobody_is_flooded_with_letters(
     database_url: str, tmp_path: Path, box: Mailbox
 ) -> None:
@@ -244,6 +246,7 @@ async def test_no_address_is_sent_more_than_so_many_letters_in_a_day(
         assert {to for to, _, _ in sent} <= {"ab@yandex.ru", "b@x.kz"}
 
 
+@pytest.mark.slow
 async def test_orders_in_the_name_of_somebody_delay_no_letter_of_his(
     tmp_path: Path, box: Mailbox
 ) -> None:

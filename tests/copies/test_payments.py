@@ -524,6 +524,7 @@ def test_a_row_of_an_invoice_stays_on_one_page() -> None:
         assert named == [text.count("20.00 KZT") - text.count("at 20.00 KZT") for text in texts]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cameras", [1, 30])
 def test_the_qr_of_an_invoice_is_read_from_its_page(tmp_path: Path, cameras: int) -> None:
     """As a phone would, also of long names, and where the details need a second page."""

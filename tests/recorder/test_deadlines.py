@@ -327,6 +327,7 @@ def test_a_camera_that_sends_more_than_there_is_to_see(tmp_path: Path) -> None:
     assert "more than 2,000 pictures" in ended.detail and found == pytest.approx(20, abs=1)
 
 
+@pytest.mark.slow
 def test_a_camera_that_would_fill_the_disk_of_all(tmp_path: Path) -> None:
     """However large its pictures are, their bytes are taken up to what a link can hold back, and
     from then on as many as no camera sends."""

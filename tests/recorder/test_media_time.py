@@ -153,6 +153,7 @@ def test_a_camera_that_stalls_before_a_network_has_caught_up(stall: float, at: i
     assert any(abs(c.moved_ms - stall) < 100 for c in result.cuts)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("grown", "most"), [(100, 150), (200, 150), (400, 430), (2_000, 2_030)])
 @pytest.mark.parametrize("at", [5_000, 15_000])
 def test_a_delay_that_grows_and_stays(grown: float, most: float, at: float) -> None:

@@ -441,6 +441,7 @@ async def test_fsck_and_uploader_do_not_mind_pictures(config: Config) -> None:
     assert (config.spool / "s/wide/thumb.jpg").exists()
 
 
+@pytest.mark.slow
 def test_only_a_segment_that_starts_with_a_keyframe_counts(
     config: Config, recorded: dict[str, Recorded]
 ) -> None:

@@ -50,6 +50,7 @@ def program(folder: Path, script: str) -> str:
     return str(path)
 
 
+@pytest.mark.slow
 def test_a_session_closes_each_descriptor_once(tmp_path: Path) -> None:
     """A second close would close what another thread has opened meanwhile."""
     strace = need("strace", "apt-get install strace")
@@ -61,6 +62,7 @@ def test_a_session_closes_each_descriptor_once(tmp_path: Path) -> None:
     assert [line for line in closes if "EBADF" in line] == []
 
 
+@pytest.mark.slow
 async def test_a_child_that_ends_before_it_reads_says_why(tmp_path: Path) -> None:
     said = 'echo "[rtsp @ 0x1] rtsp://u:s3cret@x/: Connection refused" >&2'
     for _ in range(20):

@@ -109,6 +109,7 @@ def test_the_largest_picture_or_the_one_that_was_chosen(ffmpeg: str) -> None:
     assert (said.video_index, said.size) == (1, (1280, 720))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("codec", "size", "options"),
     [

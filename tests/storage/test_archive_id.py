@@ -45,6 +45,7 @@ async def test_an_archive_that_hides_its_marker_is_not_remembered(tmp_path: Path
     await archive.close()
 
 
+@pytest.mark.slow
 async def test_a_disk_that_is_not_mounted_is_not_the_archive(
     database_url: str, tmp_path: Path
 ) -> None:

@@ -227,6 +227,7 @@ async def test_what_has_no_row_is_sent_once_at_an_attempt(
         assert len(sent) == replicator.status.failures_total > 0
 
 
+@pytest.mark.slow
 def test_upload_leaves_no_gap_on_the_disk_alone(tmp_path: Path) -> None:
     """The disk may go elsewhere then: no recording follows that carries it."""
     config = configure(tmp_path, f"sqlite:///{tmp_path}/k.db", "archives: [archive]\n", "2d")

@@ -241,6 +241,7 @@ def three(count: int = FEW) -> tuple[LeaseRows, list[Process], float]:
     return rows, all_, settle(rows, all_, 120)
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=50)
 @given(
     away_ms=st.integers(0, 600_000),

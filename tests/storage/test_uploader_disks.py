@@ -112,6 +112,7 @@ async def test_a_disk_that_comes_back_in_the_middle_of_a_read(
         assert replicator.status.failures_total == 0
 
 
+@pytest.mark.slow
 async def test_a_disk_that_is_nearly_full_is_cleared_of_what_is_archived(tmp_path: Path) -> None:
     """The oldest go first, and no more than is needed; what is not archived stays."""
     config = configure(tmp_path, f"sqlite:///{tmp_path}/k.db", "archives: [archive]\n", "2d")

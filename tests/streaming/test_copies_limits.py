@@ -119,6 +119,7 @@ async def test_what_asks_archives_and_providers_is_limited(config: Config) -> No
         assert await catalogue.orders.count() == {State.CANCELLED: 1}
 
 
+@pytest.mark.slow
 async def test_pages_that_show_much_are_limited(config: Config) -> None:
     async with selling(config) as (base, catalogue), aiohttp.ClientSession(base) as http:
         secret = await ordered(http)
@@ -160,6 +161,7 @@ async def test_nobody_is_refused_for_what_a_database_did_not_do(
             assert answer.status == 200
 
 
+@pytest.mark.slow
 async def test_nobody_has_letters_sent_to_many(config: Config) -> None:
     assert config.copies is not None
     mail = Mail.model_validate({"host": "127.0.0.1", "from": "copies@example.kz"})

@@ -138,6 +138,7 @@ async def test_what_was_recorded_is_in_no_gap(config: Config) -> None:
     assert told == [(-200_000, -100_000), (-80_000, -60_000)]
 
 
+@pytest.mark.slow
 async def test_operators_are_told_more(config: Config) -> None:
     fill(config.spool, start_ms=NOW - 300_000).close()
     (config.spool / "_status").mkdir(exist_ok=True)

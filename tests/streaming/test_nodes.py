@@ -316,6 +316,7 @@ async def archived_only(catalogue: Catalogue, index: Index) -> None:
     assert await catalogue.writer.mark_archived(index, archive)
 
 
+@pytest.mark.slow
 async def test_states_and_pictures_of_all_machines_are_known_to_each(site: Site) -> None:
     async with site() as machines:
         record(machines["a"], OLD, 60, 50, sealed=False).close()

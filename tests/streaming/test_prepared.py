@@ -248,6 +248,7 @@ async def test_what_is_too_old_is_told_no_longer(config: Config) -> None:
             assert [(await get(site.session, path))[0] for _ in range(2)] == [403] * 2
 
 
+@pytest.mark.slow
 async def test_a_picture_is_told_while_it_is_the_newest_and_one_of_now(config: Config) -> None:
     now, path = [NOW], config.spool / "s/c/thumb.jpg"
     say(config, "s/c", clock=lambda: now[0])

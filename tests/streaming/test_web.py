@@ -313,6 +313,7 @@ async def test_a_timeline_tells_what_is_missing(config: Config, catalogued: bool
     await archive.close()
 
 
+@pytest.mark.slow
 async def test_the_process_serves_without_a_catalogue_and_opens_it_later(tmp_path: Path) -> None:
     port, other = free_port(), tmp_path / "not-yet"
     config = configure(tmp_path, f"sqlite:///{other}/k.db", "archives: [archive]\n", "2h")
