@@ -57,7 +57,7 @@ test: tools ## all tests (ARGS: more arguments for pytest)
 	@$(PY) -m pytest -q -n 5 $(ARGS)
 
 test-fast: tools ## tests without browser, cameras and waiting
-	@$(PY) -m pytest -q -n 4 -m "not slow" $(ARGS)
+	@$(PY) -m pytest -q -n 6 -m "not slow" $(ARGS)
 
 fuzz: tools ## property tests with examples that nobody tried yet (ROUNDS=10)
 	@for round in $$(seq $(or $(ROUNDS),10)); do \
