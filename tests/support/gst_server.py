@@ -57,6 +57,8 @@ def main() -> None:
     parser.add_argument("--begins", default=os.devnull)
     arguments = parser.parse_args()
     Gst.init(None)
+    # gi makes each class when it is first met: by two threads at once, one without attributes stays
+    _ = Gst.Buffer, Gst.PadProbeInfo
     server = GstRtspServer.RTSPServer()
     server.set_address("127.0.0.1")
     server.set_service(arguments.port)
