@@ -366,7 +366,7 @@ def main() -> None:
     if arguments.name:
         hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-        os.nice(19)
+        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
         arguments.begun.touch()
         asyncio.run(ATTACKS.get(arguments.name, everything)(arguments.port))
         return
