@@ -249,6 +249,13 @@ class OrderService:
             )
         if not paper and bank_reference is not None:
             raise Refused(N_("nothing that is to go back came by bank: leave out --reference"))
+        by_hand = tuple(
+            self._returned(p, amount, f"{bank_reference}/{n}" if n > 1 else f"{bank_reference}")
+            for n, (p, amount) in enumerate(paper, 1)
+        )
+        # before anything goes back
+        if online and by_hand and await self.orders.any_entered(by_hand):
+            raise PaymentTaken
         for n, (provider, payment, amount) in enumerate(online, 1):
             earlier = sum(p.returns == payment.reference for p in order.payments)
             key = f"{order.order_pk}-{payment.reference}-{earlier}"
@@ -257,11 +264,7 @@ class OrderService:
             change = events.refund((gone,), last, self._clock(), actor=actor)
             order = await self.orders.change(order.order_pk, change)
         if paper or not online:  # all of it at once: several operators may enter it
-            returned = tuple(
-                self._returned(p, amount, f"{bank_reference}/{n}" if n > 1 else f"{bank_reference}")
-                for n, (p, amount) in enumerate(paper, 1)
-            )
-            change = events.refund(returned, whole, self._clock(), by_hand=True, actor=actor)
+            change = events.refund(by_hand, whole, self._clock(), by_hand=True, actor=actor)
             order = await self.orders.change(order.order_pk, change)
         return order
 

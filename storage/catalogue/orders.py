@@ -209,6 +209,14 @@ class Orders:
 
     # -- reading -------------------------------------------------------------------------
 
+    async def any_entered(self, asked: Sequence[Payment]) -> bool:
+        """Tell whether the reference of any of these is in the books, for whichever order."""
+        pairs = [(payment.provider, payment.reference) for payment in asked]
+        p = payments.c
+        known = sa.select(p.order_pk).where(sa.tuple_(p.provider, p.reference).in_(pairs)).limit(1)
+        async with self._pool.single() as connection:
+            return await connection.scalar(known) is not None
+
     async def with_key(self, key_sha256: str) -> Order | None:
         """Return the order whose secret has this SHA-256."""
         return await self._first(orders.c.key_sha256 == key_sha256)

@@ -149,6 +149,25 @@ async def test_paid_by_bank_and_at_stripe_at_once(service: OrderService) -> None
     assert sum(r.event == "pay" for r in log) == 1
 
 
+async def test_a_reference_that_is_entered_sends_nothing_back_at_stripe(
+    service: OrderService,
+) -> None:
+    order = await placed(service)
+    await pay(await opened(service, order))
+    await service.close_checkouts(order.order_pk)
+    twice = Payment("invoice", f"twice-{order.order_pk}", 58_000, "KZT", now_ms())
+    order = await service.enter_payment(order.order_pk, twice, "operator")
+    other = await placed(service)
+    paid = Payment("invoice", f"other-{other.order_pk}", 58_000, "KZT", now_ms())
+    await service.enter_payment(other.order_pk, paid, "operator")
+    for entered in (twice, paid):
+        with pytest.raises((PaymentTaken, Refused)):
+            await service.refund(order, True, entered.reference)
+    assert received(await service.orders.get(order.order_pk)) == 2 * 58_000
+    done = await service.refund(order, True, f"back-{order.order_pk}")
+    assert (done.state, received(done), len(done.payments)) == (State.REFUNDED, 0, 4)
+
+
 async def test_cancelled_while_the_page_is_open_and_while_it_is_being_paid(
     service: OrderService,
 ) -> None:

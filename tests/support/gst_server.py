@@ -57,8 +57,11 @@ def main() -> None:
     parser.add_argument("--begins", default=os.devnull)
     arguments = parser.parse_args()
     Gst.init(None)
-    # gi makes each class when it is first met: by two threads at once, one without attributes stays
-    _ = Gst.Buffer, Gst.PadProbeInfo
+    # gi makes each class when it is first met: of two threads that meet it at once, one has it
+    # without its attributes, so all of them are met before there are threads
+    for module in (Gst, GstRtsp, GstRtspServer):
+        for name in dir(module):
+            getattr(module, name)
     server = GstRtspServer.RTSPServer()
     server.set_address("127.0.0.1")
     server.set_service(arguments.port)
