@@ -20,6 +20,5 @@
 `problems`     what is wrong, where, and what would be right
 
 A problem never quotes what a file says, because whatever is out of place may be a password; it
-has the line, and only words that Kuager knows, valid ids and names of variables. The rest of the
-house knows `load`, `model`, `schedule`, `roles` and `problems`.
+has the line, and only words that Kuager knows, valid ids and names of variables.
 """
