@@ -75,9 +75,7 @@ class Pipe:
             if self.mode != "refuse":
                 await self._may_pass.wait()
                 there, to = await asyncio.open_connection("127.0.0.1", self.target)
-                async with asyncio.TaskGroup() as ways:
-                    ways.create_task(self._copy(reader, to))
-                    ways.create_task(self._copy(there, writer))
+                await asyncio.gather(self._copy(reader, to), self._copy(there, writer))
         writer.transport.abort()
         self._open.discard(task)
 

@@ -25,6 +25,7 @@ import aiohttp
 import asyncpg
 import psutil
 import sqlalchemy as sa
+import structlog
 from aiohttp import web
 from sqlalchemy import event
 
@@ -41,6 +42,7 @@ from tests.support.postgres_server import Server
 from tests.support.s3 import free_port
 
 SETTINGS = {"shared_buffers": "256MB", "max_connections": "200"}
+WINDOW_S = 10
 
 
 def settings_of(config: Config, folder: Path, url: str, n: int) -> Config:
@@ -63,8 +65,10 @@ class Timed(NodeAgent):
 
 
 async def nodes(folder: Path, url: str, first: int, last: int) -> None:
-    """Be some of the nodes until told otherwise; says how long rounds took, and how many statements
-    were sent, each 10 s."""
+    """Be some of the nodes until told otherwise; says for each WINDOW_S since when, how long rounds
+    took, and how many statements were sent."""
+    to_stderr = structlog.PrintLoggerFactory(sys.stderr)  # what is printed is read as JSON
+    structlog.configure(logger_factory=to_stderr)
     config, sent = country(), itertools.count()
     event.listen(sa.Engine, "before_cursor_execute", lambda *_: next(sent))
     agents = []
@@ -76,11 +80,12 @@ async def nodes(folder: Path, url: str, first: int, last: int) -> None:
     loop, die = asyncio.get_running_loop(), asyncio.Event()
     loop.add_reader(sys.stdin.fileno(), die.set)
     while not die.is_set():
-        await asyncio.sleep(10)
+        began_s, before = time.time(), next(sent)
+        await asyncio.sleep(WINDOW_S)
         took = [ms for agent in agents for ms in agent.took_ms]
         for agent in agents:
             agent.took_ms.clear()
-        print(json.dumps([took, next(sent)]), flush=True)
+        print(json.dumps([began_s, took, next(sent) - before]), flush=True)
     del tasks
     os._exit(0)  # without a word, as a machine that dies
 
@@ -96,12 +101,20 @@ async def spawn(folder: Path, url: str, first: int, last: int) -> asyncio.subpro
     )
 
 
-async def rounds_of(children: list[asyncio.subprocess.Process]) -> tuple[list[float], int]:
-    """Return how long the rounds of the last 10 s took, in ms, and how many statements all sent
-    since they began."""
-    lines = await asyncio.gather(*(child.stdout.readline() for child in children if child.stdout))
-    said = [json.loads(line or b"[[],0]") for line in lines]
-    return [ms for took, _ in said for ms in took], sum(sent for _, sent in said)
+async def rounds_of(children: list[asyncio.subprocess.Process]) -> tuple[list[float], float]:
+    """Return how long rounds took, in ms, in the next window of each, and the statements that all
+    sent in a second of it."""
+    since_s = time.time()
+
+    async def of(child: asyncio.subprocess.Process) -> tuple[list[float], int]:
+        assert child.stdout is not None
+        began_s = 0.0
+        while began_s < since_s:  # what it said before waits in its pipe
+            began_s, took, sent = json.loads(await child.stdout.readline())
+        return took, sent
+
+    said = await asyncio.gather(*map(of, children))
+    return [ms for took, _ in said for ms in took], sum(sent for _, sent in said) / WINDOW_S
 
 
 async def until(what: Callable[[], Awaitable[bool]], within_s: float) -> float:
@@ -212,24 +225,24 @@ async def measure(options: argparse.Namespace) -> None:
 
         took_s = await until(lambda: held(count, -(-512 // count)), 900)
         print(f"| {count} nodes start at once; each has its part after | {took_s:.0f} s |")
-        _, before = await rounds_of(children)
-        cpu, commits = await cost(server, url, 10)
-        rounds, sent = await rounds_of(children)
+        (cpu, commits), (rounds, statements) = await asyncio.gather(
+            cost(server, url, 2 * WINDOW_S), rounds_of(children)
+        )
         print(f"| rounds: median, p99 | {p(rounds, 0.5):.1f} ms, {p(rounds, 0.99):.1f} ms |")
-        text = f"{commits:.0f} transactions/s, {(sent - before) / 10:.0f} statements/s"
+        text = f"{commits:.0f} transactions/s, {statements:.0f} statements/s"
         print(f"| PostgreSQL | {cpu:.0f} % of a core, {text} |", flush=True)
         children[2].kill()
         view = await catalogue.nodes.view()
-        lost = sum(s.holder in _last(view.nodes, count, dying) for s in view.shards)
+        dead = _last(view.nodes, count, dying)
+        lost = sum(s.holder in dead for s in view.shards)
 
-        async def taken() -> bool:
+        async def taken() -> bool:  # a lease that is not over yet says nothing of who is alive
             view = await catalogue.nodes.view()
-            return all(view.is_alive(s.holder) for s in view.shards)
+            return all(view.is_alive(s.holder) and s.holder not in dead for s in view.shards)
 
-        await asyncio.sleep(5)
         print(
             f"| {dying} nodes die with {lost} shards; taken after | "
-            f"{5 + await until(taken, 120):.1f} s |",
+            f"{await until(taken, 120):.1f} s |",
             flush=True,
         )
         await pages(watched, url, options.requests)

@@ -37,9 +37,11 @@ def row(what: str, *cells: object) -> None:
     print(f"| {what} | {' | '.join(map(str, cells))} |", flush=True)
 
 
-async def settle(site: Installation) -> None:
-    """Wait until what was recorded is known and archived."""
+async def settle(watchers: Watchers) -> dict[tuple[str, int], str]:
+    """Wait until what was recorded is known and archived; return what had been seen of it."""
+    seen = dict(watchers.seen)
     await asyncio.sleep(SETTLED_MS / 1000)
+    return seen
 
 
 def faults(account: Account, watchers: Watchers, lost_: list[str]) -> list[str]:
@@ -85,16 +87,20 @@ async def in_chromium(
 async def dead(site: Installation, watchers: Watchers, options: argparse.Namespace) -> list[str]:
     """kill -9 of all of a machine; then it comes back."""
     held = {name: n for name, n in (await site.holders()).items() if name}
+    orphans = await site.stations_of(site.machines[0])
     async with in_chromium(site, site.machines[0]) as went_on:
         killed_ms = now_ms()
         site.machines[0].kill()
-        await asyncio.sleep(5)
-        took_s = await site.all_recorded()
         await asyncio.sleep(60)
+        await site.all_recorded()
         row("Chromium, which watched one of its cameras", await went_on(killed_ms))
     pauses = watchers.pauses(killed_ms / 1000)
-    await settle(site)
+    await settle(watchers)
     account = await Account.of(site, site.begin_ms + 60_000, now_ms() - SETTLED_MS)
+    again = [
+        min(start - killed_ms for _, start, _ in account.recorded[station] if start > killed_ms)
+        for station in orphans
+    ]
     gaps = [
         (end - start) / 1000
         for found in account.missing.values()
@@ -103,13 +109,14 @@ async def dead(site: Installation, watchers: Watchers, options: argparse.Namespa
     ]
     row(
         f"a machine of {len(site.machines)} dies ({held})",
-        f"recorded again: {took_s + 5:.1f} s "
-        f"after; missing until it comes back: {spread(gaps)}; viewers: {spread(pauses)}",
+        f"its {len(orphans)} cameras are recorded again after "
+        f"{spread(ms / 1000 for ms in again)}; missing until it comes back: {spread(gaps)}; "
+        f"viewers: {spread(pauses)}",
     )
     back_ms = now_ms()
     await site.machines[0].start()
     balanced_s = await site.balanced(len(site.machines))
-    await settle(site)
+    seen = await settle(watchers)
     account = await Account.of(site, site.begin_ms + 60_000, now_ms() - SETTLED_MS)
     after = [g for found in account.missing.values() for g in found if g[0] > back_ms]
     missing = [
@@ -126,7 +133,7 @@ async def dead(site: Installation, watchers: Watchers, options: argparse.Namespa
         f"balanced after {balanced_s:.0f} s, gaps by it: {len(after)}; missing in "
         f"truth: {spread(missing)}; causes {dict(causes)}; twice {account.doubly() / 1000:.0f} s",
     )
-    return faults(account, watchers, await lost(site, watchers.seen))
+    return faults(account, watchers, await lost(site, seen))
 
 
 async def database(
@@ -161,9 +168,9 @@ async def database(
         await asyncio.sleep(60)
         again = sum(a != b for a, b in zip(before, await _epochs(site), strict=True))
         row("failed over to a standby", f"taken over by mistake: {again - moved}")
-        await settle(site)
+        seen = await settle(watchers)
         account = await Account.of(site, site.begin_ms + 60_000, now_ms() - SETTLED_MS)
-        wrong = faults(account, watchers, await lost(site, watchers.seen))
+        wrong = faults(account, watchers, await lost(site, seen))
         if again:
             wrong.append(f"{again} shards changed hands")
         return wrong + [f"a gap of {ms} ms" for ms in account.gaps()[:5]]
@@ -182,7 +189,7 @@ async def cut(site: Installation, watchers: Watchers, options: argparse.Namespac
     await asyncio.sleep(options.seconds)
     site.pipes[0].cut("pass")
     await asyncio.sleep(30)
-    await settle(site)
+    seen = await settle(watchers)
     account = await Account.of(site, site.begin_ms + 60_000, now_ms() - SETTLED_MS)
     gaps = [ms / 1000 for ms in account.gaps()]
     row(
@@ -190,7 +197,7 @@ async def cut(site: Installation, watchers: Watchers, options: argparse.Namespac
         f"recorded twice: {account.doubly() / 1000:.0f} s of all cameras; missing: {spread(gaps)};"
         f" viewers: {spread(watchers.pauses(begun_ms / 1000))}",
     )
-    wrong = faults(account, watchers, await lost(site, watchers.seen))
+    wrong = faults(account, watchers, await lost(site, seen))
     if options.seconds * 1000 > 2 * LEASE_MS and not account.doubly():
         wrong.append("nothing was recorded twice")
     return wrong
@@ -231,12 +238,12 @@ async def kills(site: Installation, watchers: Watchers, options: argparse.Namesp
             await asyncio.to_thread(site.postgres.start)
     await site.all_recorded()
     await site.balanced(len(site.machines))
-    await settle(site)
+    seen = await settle(watchers)
     account = await Account.of(site, site.begin_ms + 60_000, now_ms() - SETTLED_MS)
-    gone = await lost(site, watchers.seen)
+    gone = await lost(site, seen)
     row(
         f"{options.rounds} kills ({dict(counts)})",
-        f"seen by players: {len(watchers.seen)} segments,"
+        f"seen by players: {len(seen)} segments,"
         f" of which no archive has {len(gone)}; missing {sum(account.gaps()) / 1000:.0f} s and"
         f" twice {account.doubly() / 1000:.0f} s of {len(site.names)} cameras",
     )
@@ -252,7 +259,7 @@ async def rolling(site: Installation, watchers: Watchers, options: argparse.Name
         await site.all_recorded()
         await asyncio.sleep(10)
     await site.balanced(len(site.machines))
-    await settle(site)
+    seen = await settle(watchers)
     account = await Account.of(site, site.begin_ms + 60_000, now_ms() - SETTLED_MS)
     gaps = [
         (end - start) / 1000
@@ -265,7 +272,7 @@ async def rolling(site: Installation, watchers: Watchers, options: argparse.Name
         f"gaps: {len(gaps)}, {spread(gaps)}; viewers: "
         f"{spread(watchers.pauses(begun_ms / 1000))}; twice {account.doubly() / 1000:.0f} s",
     )
-    wrong = faults(account, watchers, await lost(site, watchers.seen))
+    wrong = faults(account, watchers, await lost(site, seen))
     return wrong + [f"a gap of {gap:.1f} s" for gap in gaps if gap > 5]
 
 

@@ -116,7 +116,7 @@ def main() -> None:
     """Parse the command line and measure."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=int, default=60)
-    parser.add_argument("--connections", type=int, default=1000)
+    parser.add_argument("--connections", type=int, default=250)  # 256 for an address
     sys.exit(asyncio.run(measure(parser.parse_args())))
 
 

@@ -59,7 +59,7 @@ class Edge:
         )
         (folder / "nginx.conf").write_text(
             f"daemon off; master_process off; pid {folder / 'pid'};\n"
-            f"error_log {folder / 'error.log'}; events {{}}\n"
+            f"error_log {folder / 'error.log'}; events {{ worker_connections 16384; }}\n"
             f"http {{ {scratch} access_log off; include {folder / main}; }}\n"
         )
         self.base = f"https://127.0.0.1:{self.port}"
